@@ -1,0 +1,1 @@
+"""Bytes, clocks, files and sockets: everything between a sensor and a step. Knows no learner."""

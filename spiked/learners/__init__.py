@@ -1,0 +1,1 @@
+"""The mathematics: layers, learning rules, heads. NumPy and Numba only; no files, no clock, no logging."""

@@ -1,0 +1,93 @@
+"""Compilation, owned in one place: how kernels are compiled, cached, and survive a broken cache.
+
+Numba's own cache key holds a function's source file but not the functions it calls, so a changed callee runs stale
+code. The cache folder is therefore named after a digest of every source file that holds kernels, the versions of
+Numba and NumPy, and the processor. An unwritable folder means uncached; a damaged entry is dropped and rebuilt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import llvmlite.binding
+import numba
+import numpy as np
+from numba.core.caching import FunctionCache
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def source_digest() -> str:
+    """Digest of all that a compiled kernel depends on: sources, versions, processor."""
+    h = hashlib.sha256()
+    for folder in ("learners", "io"):
+        for path in sorted((_PACKAGE / folder).rglob("*.py")):
+            h.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    machine = platform.machine(), llvmlite.binding.get_host_cpu_name(), numba.__version__, np.__version__
+    h.update(repr(machine).encode())
+    return h.hexdigest()[:20]
+
+
+def cache_root() -> Path:
+    """Folder under which all kernel caches lie; ``SPIKED_CACHE_DIR``, systemd's ``CACHE_DIRECTORY``, or XDG's."""
+    for name in ("SPIKED_CACHE_DIR", "CACHE_DIRECTORY"):
+        if os.environ.get(name):
+            return Path(os.environ[name].split(":")[0])
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "spiked"
+
+
+def _open_cache() -> Path | None:
+    """Create this version's cache folder; None where it cannot be written or belongs to somebody else."""
+    try:
+        path = cache_root() / f"kernels-{source_digest()}"
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.stat().st_uid != os.getuid():  # cached machine code is executed: only our own is trusted
+            return None
+        probe = path / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except (OSError, RuntimeError):
+        return None
+    return path
+
+
+CACHE_DIR: Path | None = _open_cache()
+
+
+class _SafeCache(FunctionCache):  # type: ignore[misc]
+    """Numba's function cache, except that no fault of the disk reaches the caller."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a truncated entry raises whatever unpickling garbage raises
+            with contextlib.suppress(Exception):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with contextlib.suppress(Exception):  # a full disk costs the next start some seconds, nothing else
+            super().save_overload(sig, data)
+
+
+def kernel(function: F) -> F:
+    """Compile `function` for one core, without the interpreter lock, cached across starts.
+
+    ``fastmath`` lets sums be vectorised; it never reorders between two runs of one compiled kernel, so results
+    are the same bits for the same calls. The flags that assume no NaN and no infinity stay off.
+    """
+    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})(function)
+    if CACHE_DIR is not None and not numba.config.DISABLE_JIT:
+        with contextlib.suppress(Exception):
+            numba.config.CACHE_DIR = str(CACHE_DIR)
+            dispatcher._cache = _SafeCache(dispatcher.py_func)
+    return dispatcher  # type: ignore[no-any-return]

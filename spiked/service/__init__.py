@@ -1,0 +1,1 @@
+"""The daemon around the mathematics: configuration, pipeline, metrics, checkpoints, commands."""
