@@ -1,0 +1,331 @@
+"""The wire, version 1: three frames (topic, header, payload), little-endian. DESIGN section 2 is the contract.
+
+`parse` checks everything that can be checked without decoding; `decode_events` decodes and checks each event. Both
+raise `WireError` with a reason of the closed set `REASONS`, and never anything else, whatever the bytes. `Sender`
+makes messages.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import struct
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+
+from spiked.io import evt
+from spiked.io.events import EVENT_DTYPE, Events, Geometry
+from spiked.learners.jit import kernel
+
+MAGIC = b"SPK1"
+HEADER = struct.Struct("<4sBBHQQQQIIHHHHII")
+FLAG_CRC = 1
+MAX_AHEAD_US = 10_000_000
+"""An event may lie past its message's watermark by so much; more is a broken clock."""
+MAX_NAME_BYTES = 64
+TOPIC = re.compile(rb"([A-Za-z0-9._-]{1,64})/")
+UNKNOWN = "unknown"
+
+REASONS = (
+    "frames", "topic", "unknown_stream", "magic", "kind", "codec", "flags", "size", "count", "geometry", "crc", "range",
+    "time", "target",
+)  # fmt: skip
+"""Why a message can be refused; the label set of ``spiked_messages_rejected_total``."""
+
+
+class Kind(IntEnum):
+    """What a message is."""
+
+    EVENTS = 1
+    TARGET = 2
+    RESET = 3
+
+
+class EventCodec(IntEnum):
+    """How the payload of an events message is laid out."""
+
+    TXYP13 = 1
+    REL8 = 2
+    EVT2 = 3
+    EVT3 = 4
+
+
+class TargetCodec(IntEnum):
+    """How the payload of a target message is laid out."""
+
+    CLASS = 1
+    VECTOR = 2
+    REWARD = 3
+    NAME = 4
+
+
+REL8_DTYPE = np.dtype([("dt", "<u4"), ("x", "<u2"), ("y", "<u2")])
+_ITEM_BYTES = {EventCodec.TXYP13: EVENT_DTYPE.itemsize, EventCodec.REL8: REL8_DTYPE.itemsize}
+
+
+class WireError(ValueError):
+    """A message that cannot be used.
+
+    Attributes
+    ----------
+    reason : one of `REASONS`.
+    stream : id of the stream that it was for, `UNKNOWN` where that cannot be told.
+    """
+
+    def __init__(self, reason: str, detail: str, stream: str = UNKNOWN) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.stream = stream
+
+
+class Header(NamedTuple):
+    """The 64 bytes of frame two."""
+
+    magic: bytes
+    kind: int
+    codec: int
+    header_size: int
+    seq: int
+    t_first: int
+    t_last: int
+    sent: int
+    count: int
+    epoch: int
+    width: int
+    height: int
+    planes: int
+    flags: int
+    payload_bytes: int
+    crc: int
+
+
+class Message(NamedTuple):
+    """A checked message: `payload` is still as it came."""
+
+    stream: str
+    kind: Kind
+    header: Header
+    payload: memoryview
+
+
+Target = int | float | str | np.ndarray
+"""What a target message says: a class number, a reward, a class name, or a vector float32[n_out]."""
+
+
+def parse(frames: Sequence[bytes | memoryview], streams: Mapping[str, Geometry]) -> Message:
+    """Check a message's frames and header.
+
+    Parameters
+    ----------
+    frames : the frames of one multipart message.
+    streams : geometry of each stream that may be spoken to.
+
+    Raises
+    ------
+    WireError
+        If anything is not as the contract says.
+    """
+    if len(frames) != 3:
+        raise WireError("frames", f"{len(frames)} frames; a message has 3: topic, header, payload")
+    match = TOPIC.fullmatch(bytes(frames[0][:66]))
+    if match is None:
+        raise WireError("topic", f"topic {bytes(frames[0][:66])!r}; 1-64 characters of [A-Za-z0-9._-] and a slash")
+    stream = match[1].decode()
+    if stream not in streams:
+        raise WireError("unknown_stream", f"stream {stream!r} is not configured; streams: {', '.join(streams)}")
+    raw, payload = memoryview(frames[1]), memoryview(frames[2])
+    if len(raw) < HEADER.size:
+        raise WireError("size", f"header of {len(raw)} bytes; at least {HEADER.size}", stream)
+    head = Header._make(HEADER.unpack_from(raw))
+    if head.magic != MAGIC:
+        raise WireError("magic", f"magic {head.magic!r}; {MAGIC!r}", stream)
+    if head.header_size != len(raw):
+        raise WireError("size", f"header_size {head.header_size}, but the frame has {len(raw)} bytes", stream)
+    if head.kind not in (1, 2, 3):
+        raise WireError("kind", f"kind {head.kind}; 1 events, 2 target, 3 reset", stream)
+    kind = Kind(head.kind)
+    codecs = {Kind.EVENTS: (1, 2, 3, 4), Kind.TARGET: (1, 2, 3, 4), Kind.RESET: (0,)}[kind]
+    if head.codec not in codecs:
+        raise WireError("codec", f"codec {head.codec} of {kind.name.lower()}; {codecs[0]}-{codecs[-1]}", stream)
+    if head.flags & ~FLAG_CRC:
+        raise WireError("flags", f"flags {head.flags:#x}; version 1 knows bit 0 (crc is set)", stream)
+    geometry = streams[stream]
+    if (head.width, head.height, head.planes) != (geometry.width, geometry.height, geometry.planes):
+        said = Geometry(head.width, head.height, head.planes)
+        raise WireError("geometry", f"geometry {said}; stream {stream!r} has {geometry}", stream)
+    if head.payload_bytes != len(payload):
+        raise WireError("size", f"payload_bytes {head.payload_bytes}, but the frame has {len(payload)} bytes", stream)
+    _check_count(head, kind, stream)
+    if head.flags & FLAG_CRC and zlib.crc32(payload) != head.crc:
+        raise WireError("crc", f"crc {head.crc:#010x}; the payload's is {zlib.crc32(payload):#010x}", stream)
+    if kind is Kind.EVENTS and head.t_last < head.t_first:
+        raise WireError("time", f"t_last {head.t_last} before t_first {head.t_first}", stream)
+    if kind is Kind.TARGET and 0 < head.t_last <= head.t_first:
+        raise WireError("time", f"target until {head.t_last}, from {head.t_first}; t_last is later, or 0", stream)
+    if max(head.t_first, head.t_last) >= 1 << 62:
+        raise WireError("time", f"time {max(head.t_first, head.t_last)} us; below 2^62", stream)
+    return Message(stream, kind, head, payload)
+
+
+def _check_count(head: Header, kind: Kind, stream: str) -> None:
+    if kind is Kind.RESET:
+        if head.payload_bytes:
+            raise WireError("size", f"a reset with a payload of {head.payload_bytes} bytes; it has none", stream)
+        if head.count:
+            raise WireError("count", f"a reset with count {head.count}; 0", stream)
+    elif kind is Kind.TARGET:
+        if head.count != 1:
+            raise WireError("count", f"a target with count {head.count}; 1", stream)
+    else:
+        size = _ITEM_BYTES.get(EventCodec(head.codec))
+        if size is not None and head.payload_bytes % size:
+            raise WireError("size", f"payload of {head.payload_bytes} bytes is not a multiple of {size}", stream)
+        if size is not None and head.payload_bytes != head.count * size:
+            raise WireError("count", f"count {head.count}, but the payload holds {head.payload_bytes // size}", stream)
+
+
+@kernel
+def _out_of_range(events, width, height, t_first, t_limit):  # type: ignore[no-untyped-def]
+    """Position of the first event that lies outside, or -1."""
+    for k in range(len(events)):
+        e = events[k]
+        if e.x >= width or e.y >= height or e.on > 1 or e.t < t_first or e.t > t_limit:
+            return k
+    return -1
+
+
+def decode_events(message: Message, jitter_us: int = 0) -> Events:
+    """Decode the payload of an events message.
+
+    `jitter_us` is how far an event may lie before `t_first`. All-or-nothing: one event outside refuses the message.
+
+    Raises
+    ------
+    WireError
+        ``count`` if the payload does not hold as many events as it says, ``range`` if an event lies outside the
+        sensor or outside the message's time.
+    """
+    head, payload, stream = message.header, message.payload, message.stream
+    codec = EventCodec(head.codec)
+    if codec is EventCodec.TXYP13:
+        events = np.frombuffer(payload, EVENT_DTYPE)
+    elif codec is EventCodec.REL8:
+        packed = np.frombuffer(payload, REL8_DTYPE)
+        events = np.empty(len(packed), EVENT_DTYPE)
+        events["t"] = packed["dt"]
+        events["t"] += np.uint64(head.t_first)
+        events["x"], events["y"], events["on"] = packed["x"], packed["y"] & 0x7FFF, packed["y"] >> 15
+    elif head.count == 0 and not len(payload):
+        events = np.empty(0, EVENT_DTYPE)
+    else:
+        try:
+            events = evt.decode_evt_payload(int(codec), payload, head.t_first, head.count, head.width, head.height)
+        except ValueError as error:
+            reason = "range" if "outside" in str(error) else "size" if "multiple" in str(error) else "count"
+            raise WireError(reason, str(error), stream) from None
+    begin = max(0, head.t_first - jitter_us)
+    bad = int(_out_of_range(events, head.width, head.height, np.uint64(begin), np.uint64(head.t_last + MAX_AHEAD_US)))
+    if bad >= 0:
+        t, x, y, on = events[bad].tolist()
+        raise WireError(
+            "range",
+            f"event {bad} (t {t}, x {x}, y {y}, on {on}) outside {head.width}x{head.height} or outside {begin} .. "
+            f"{head.t_last + MAX_AHEAD_US} us",
+            stream,
+        )
+    return events
+
+
+def decode_target(message: Message) -> Target:
+    """Decode the payload of a target message: class number, vector, reward or class name."""
+    payload, stream = message.payload, message.stream
+    codec = TargetCodec(message.header.codec)
+    if codec is TargetCodec.NAME:
+        if not 1 <= len(payload) <= MAX_NAME_BYTES:
+            raise WireError("size", f"class name of {len(payload)} bytes; 1-{MAX_NAME_BYTES}", stream)
+        try:
+            name = bytes(payload).decode()
+        except UnicodeDecodeError:
+            raise WireError("target", f"class name {bytes(payload)!r} is not UTF-8", stream) from None
+        if not name.isprintable():
+            raise WireError("target", f"class name {name!r} has characters that cannot be printed", stream)
+        return name
+    if len(payload) % 4 or not len(payload) or (codec is not TargetCodec.VECTOR and len(payload) != 4):
+        raise WireError("size", f"target of {len(payload)} bytes does not fit codec {codec.name.lower()}", stream)
+    if codec is TargetCodec.CLASS:
+        return int(struct.unpack("<i", payload)[0])
+    vector = np.frombuffer(payload, "<f4")
+    if not np.isfinite(vector).all():
+        raise WireError("target", "target holds NaN or infinity", stream)
+    return vector if codec is TargetCodec.VECTOR else float(vector[0])
+
+
+def encode_events(events: Events, codec: EventCodec, t_first: int) -> bytes:
+    """Lay events out as the payload of an events message."""
+    if codec is EventCodec.TXYP13:
+        return events.astype(EVENT_DTYPE, copy=False).tobytes()
+    if codec is EventCodec.EVT2:
+        return evt.encode_evt2(events)
+    if codec is EventCodec.EVT3:
+        return evt.encode_evt3(events)
+    packed = np.empty(len(events), REL8_DTYPE)
+    dt = events["t"] - np.uint64(t_first)
+    if len(dt) and int(dt.max()) >> 32:
+        raise ValueError("rel8 reaches 4294 s past t_first; an event lies later")
+    packed["dt"], packed["x"] = dt, events["x"]
+    packed["y"] = events["y"] | (events["on"].astype(np.uint16) << 15)
+    return packed.tobytes()
+
+
+class Sender:
+    """Makes the messages of one stream: counts them, and draws an epoch when it is made.
+
+    Parameters
+    ----------
+    stream : id of the stream.
+    geometry : of the sensor.
+    epoch : drawn at random if None.
+    """
+
+    def __init__(self, stream: str, geometry: Geometry, epoch: int | None = None) -> None:
+        self.topic = f"{stream}/".encode()
+        self.geometry = geometry
+        self.epoch = secrets.randbits(32) if epoch is None else epoch
+        self.seq = 0
+
+    def _message(self, kind: Kind, codec: int, t_first: int, t_last: int, payload: bytes, count: int) -> list[bytes]:
+        g = self.geometry
+        header = HEADER.pack(
+            MAGIC, kind, codec, HEADER.size, self.seq, t_first, t_last, time.time_ns(), count, self.epoch, g.width,
+            g.height, g.planes, FLAG_CRC, len(payload), zlib.crc32(payload),
+        )  # fmt: skip
+        self.seq += 1
+        return [self.topic, header, payload]
+
+    def events(self, events: Events, t_last: int, codec: EventCodec = EventCodec.TXYP13) -> list[bytes]:
+        """Events, and the promise that none before `t_last` (us) will follow. No events: a heartbeat."""
+        t_first = min(int(events["t"].min()), t_last) if len(events) else t_last
+        payload = encode_events(events, codec, t_first) if len(events) else b""
+        return self._message(Kind.EVENTS, codec, t_first, t_last, payload, len(events))
+
+    def target(self, target: Target, t_first: int, t_last: int = 0) -> list[bytes]:
+        """What the stream shows from `t_first` until `t_last` (us; 0: until the next target)."""
+        if isinstance(target, str):
+            codec, payload = TargetCodec.NAME, target.encode()
+        elif isinstance(target, (int, np.integer)):
+            codec, payload = TargetCodec.CLASS, struct.pack("<i", target)
+        elif isinstance(target, float):
+            codec, payload = TargetCodec.REWARD, struct.pack("<f", target)
+        else:
+            codec, payload = TargetCodec.VECTOR, np.asarray(target, "<f4").tobytes()
+        return self._message(Kind.TARGET, codec, t_first, t_last, payload, 1)
+
+    def reset(self, t_us: int) -> list[bytes]:
+        """End of a sample: dynamics return to rest, weights stay."""
+        return self._message(Kind.RESET, 0, t_us, t_us, b"", 0)
+

@@ -1,0 +1,154 @@
+"""Streaming linear discriminant analysis: a head whose statistics do not depend on the order of the data.
+
+It keeps each class's mean and the scatter within classes, S (LEARNING: "order-free statistics"). With
+``P = (S + lam I)^-1`` the score of class k is that of a Gaussian with a shared covariance::
+
+    score_k(x) = t (x . A_k - mu_k . A_k / 2),    A_k = P mu_k
+
+A labelled example is a change of S by one rank, so P and all A_k follow it in O(D^2 + D K), with no matrix to solve
+(Sherman-Morrison, float64, P kept as a packed lower triangle). Learning a class at a time ends where learning them
+shuffled ends. With an empty P the head is the nearest class mean (``"prototype"``).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiked.learners.jit import kernel
+
+
+class Discriminant(NamedTuple):
+    """The head's statistics for K classes of D features.
+
+    Attributes
+    ----------
+    count : float64[K]; examples of each class.
+    mean : float64[K, D].
+    weight : float64[K, D]; A = P mu.
+    bias : float64[K]; -mu . A / 2.
+    precision : float64[D (D + 1) / 2], lower triangle by rows; empty for the nearest class mean.
+    direction : float64[D]; room for P dx.
+    """
+
+    count: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    direction: NDArray[np.float64]
+
+
+def make_discriminant(n_features: int, n_classes: int, ridge: float, whiten: bool = True) -> Discriminant:
+    """Build a head that has seen nothing; `ridge` is lam, in units of a feature squared."""
+    precision = np.zeros(n_features * (n_features + 1) // 2 if whiten else 0)
+    if whiten:
+        rows = np.arange(n_features)
+        precision[rows * (rows + 1) // 2 + rows] = 1.0 / ridge
+    return Discriminant(
+        count=np.zeros(n_classes),
+        mean=np.zeros((n_classes, n_features)),
+        weight=np.zeros((n_classes, n_features)),
+        bias=np.zeros(n_classes),
+        precision=precision,
+        direction=np.zeros(n_features),
+    )
+
+
+def grow_discriminant(head: Discriminant, n_classes: int) -> Discriminant:
+    """Build the same head with room for more classes."""
+    extra = n_classes - len(head.count)
+    return head._replace(
+        count=np.concatenate([head.count, np.zeros(extra)]),
+        mean=np.concatenate([head.mean, np.zeros((extra, head.mean.shape[1]))]),
+        weight=np.concatenate([head.weight, np.zeros((extra, head.mean.shape[1]))]),
+        bias=np.concatenate([head.bias, np.zeros(extra)]),
+    )
+
+
+@kernel
+def _times_precision(precision, x, out):  # type: ignore[no-untyped-def]
+    """``out = P x`` from the packed triangle."""
+    if len(precision) == 0:
+        out[:] = x
+        return
+    out[:] = 0.0
+    at = 0
+    for i in range(len(x)):
+        row = precision[at : at + i]
+        total = precision[at + i] * x[i]
+        xi = x[i]
+        for j in range(i):
+            total += row[j] * x[j]
+            out[j] += row[j] * xi
+        out[i] += total
+        at += i + 1
+
+
+@kernel
+def learn_example(head, x, label):  # type: ignore[no-untyped-def]
+    """Take in one example: features `x` float64[D] of class `label`."""
+    n = head.count[label]
+    mean, weight, u = head.mean[label], head.weight[label], head.direction
+    d = len(x)
+    if n == 0.0:
+        mean[:] = x
+        _times_precision(head.precision, x, weight)
+    else:
+        for i in range(d):
+            x[i] -= mean[i]
+        _times_precision(head.precision, x, u)
+        step = 1.0
+        if len(head.precision) > 0:
+            norm = (n + 1.0) / n
+            for i in range(d):
+                norm += x[i] * u[i]
+            at = 0
+            for i in range(d):
+                row = head.precision[at : at + i + 1]
+                f = u[i] / norm
+                for j in range(i + 1):
+                    row[j] -= f * u[j]
+                at += i + 1
+            for k in range(len(head.count)):
+                if head.count[k] > 0.0:
+                    a = head.weight[k]
+                    along = 0.0
+                    for i in range(d):
+                        along += x[i] * a[i]
+                    along /= norm
+                    for i in range(d):
+                        a[i] -= along * u[i]
+            step = (n + 1.0) / n / norm  # P' dx = u (1/g) / (1/g + dx.u)
+        for i in range(d):
+            mean[i] += x[i] / (n + 1.0)
+            weight[i] += u[i] * step / (n + 1.0)
+    head.count[label] = n + 1.0
+    for k in range(len(head.count)):
+        total = 0.0
+        for i in range(d):
+            total += head.mean[k, i] * head.weight[k, i]
+        head.bias[k] = -0.5 * total
+
+
+@kernel
+def score(head, x, out):  # type: ignore[no-untyped-def]
+    """Log-likelihood of each class, up to a constant; a class never seen scores below all others."""
+    total = 0.0
+    lowest = 0.0
+    whiten = len(head.precision) > 0
+    for k in range(len(out)):
+        total += head.count[k]
+    scale = max(1.0, total) if whiten else 1.0
+    for k in range(len(out)):
+        if head.count[k] > 0.0:
+            s = head.bias[k]
+            for i in range(len(x)):
+                s += x[i] * head.weight[k, i]
+            out[k] = s * scale
+            lowest = min(lowest, out[k])
+    for k in range(len(out)):
+        if head.count[k] == 0.0:
+            out[k] = lowest - 1.0

@@ -1,0 +1,179 @@
+"""Fixed spiking features under a head that learns at once: the default learner.
+
+LIF layers whose weights stay as they were made (`receptive`), exponential traces of the last layer's spikes at several
+time constants, their square roots as features, and a streaming discriminant on them (`discriminant`). Nothing needs to
+know where a sample begins: the traces fade by themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps, silent_cues
+from spiked.learners.discriminant import (
+    Discriminant,
+    grow_discriminant,
+    learn_example,
+    make_discriminant,
+    score,
+)
+from spiked.learners.jit import kernel
+from spiked.learners.lif import Lif, LifState, decay, lif_step, make_lif_state
+from spiked.learners.state import StateMixin
+
+HEADS = ("discriminant", "prototype")
+
+
+@dataclass(frozen=True)
+class FixedSpec:
+    """The head and what it reads.
+
+    Parameters
+    ----------
+    head : ``"discriminant"`` or ``"prototype"`` (nearest class mean).
+    trace_ms : time constants of the spike traces.
+    ridge : lam of the discriminant; what it takes for noise before it has seen any.
+    """
+
+    head: str = "discriminant"
+    trace_ms: tuple[float, ...] = (20.0, 50.0, 100.0, 200.0, 400.0)
+    ridge: float = 1.0
+
+
+class _Traces(NamedTuple):
+    """Spike traces, float32[T, H], their decays per step, float32[T], and room for the features, float64[T H]."""
+
+    trace: NDArray[np.float32]
+    decay: NDArray[np.float32]
+    features: NDArray[np.float64]
+
+
+@kernel
+def _read(traces, head, state, scores, spikes, row):  # type: ignore[no-untyped-def]
+    """Features from the traces, and a row of the read-out."""
+    n_tau, n = traces.trace.shape
+    for m in range(n_tau):
+        for j in range(n):
+            traces.features[m * n + j] = np.sqrt(traces.trace[m, j])
+    said = np.empty(len(head.count))
+    score(head, traces.features, said)
+    for k in range(len(said)):
+        scores[row, k] = said[k]
+    for layer in range(len(state.total)):
+        spikes[row, layer] = state.total[layer]
+        state.total[layer] = 0
+
+
+@kernel
+def _run(net, state, traces, head, steps, cues, learn, scores, spikes):  # type: ignore[no-untyped-def]
+    """All steps of a run."""
+    a = net.u_at[len(net.beta) - 1]
+    n_tau, n = traces.trace.shape
+    spike = state.spike[a : a + n]
+    row = 0
+    for t in range(len(steps.indptr) - 1):
+        lo, hi = steps.indptr[t], steps.indptr[t + 1]
+        lif_step(net, state, steps.indices[lo:hi], steps.counts[lo:hi])
+        for m in range(n_tau):
+            trace, d = traces.trace[m], traces.decay[m]
+            for j in range(n):
+                trace[j] = d * trace[j] + spike[j]
+        if cues.flags[t]:
+            _read(traces, head, state, scores, spikes, row)
+            row += 1
+            if learn and cues.flags[t] & CLOSE and cues.labels[t] != UNLABELLED:
+                learn_example(head, traces.features, cues.labels[t])
+
+
+class FixedLearner(StateMixin):
+    """Fixed LIF features and a streaming head.
+
+    Parameters
+    ----------
+    net : layout and weights; never changed.
+    n_out : classes known at the start.
+    spec : head and traces.
+    dt_ms : length of a step.
+    """
+
+    rate = 0.0
+
+    def __init__(self, net: Lif, n_out: int, spec: FixedSpec, dt_ms: float = 1.0) -> None:
+        self.net, self.spec = net, spec
+        self.n_in, self.n_out = int(net.sizes[0]), n_out
+        n_features = int(net.sizes[-1]) * len(spec.trace_ms)
+        self._dt_ms = dt_ms
+        self.head: Discriminant = make_discriminant(n_features, n_out, spec.ridge, spec.head == "discriminant")
+        self._state: LifState = make_lif_state(net)
+        self._traces = self._make_traces()
+
+    def _make_traces(self) -> _Traces:
+        n, n_tau = int(self.net.sizes[-1]), len(self.spec.trace_ms)
+        decays = np.array([decay(tau, self._dt_ms) for tau in self.spec.trace_ms], np.float32)
+        return _Traces(np.zeros((n_tau, n), np.float32), decays, np.zeros(n_tau * n))
+
+    def step(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
+        """Advance by exactly one step."""
+        if steps.n != 1:
+            raise ValueError(f"step() takes 1 step, not {steps.n}")
+        return self.run(steps, cues, learn)
+
+    def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
+        """Advance by many steps in one compiled call."""
+        cues = silent_cues(steps.n) if cues is None else cues
+        return self._advance(self._state, self._traces, steps, cues, learn)
+
+    def _advance(self, state: LifState, traces: _Traces, steps: Steps, cues: Cues, learn: bool) -> Readouts:
+        at = np.flatnonzero(cues.flags)
+        scores = np.zeros((len(at), self.n_out), np.float32)
+        spikes = np.zeros((len(at), len(self.net.beta)), np.int64)
+        _run(self.net, state, traces, self.head, steps, cues, learn, scores, spikes)
+        return Readouts(at, cues.flags[at], cues.labels[at], scores, spikes)
+
+    def conclude(
+        self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
+    ) -> Readouts:
+        """Read out and close the window now, between two steps."""
+        scores = np.zeros((1, self.n_out), np.float32)
+        spikes = np.zeros((1, len(self.net.beta)), np.int64)
+        _read(self._traces, self.head, self._state, scores, spikes, 0)
+        if learn and label != UNLABELLED:
+            learn_example(self.head, self._traces.features, label)
+        flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
+        return Readouts(np.array([-1], np.int64), flags, labels, scores, spikes)
+
+    def recall(self, steps: Steps, cues: Cues) -> None:
+        """Learn from kept steps on a side state, from rest."""
+        self._advance(make_lif_state(self.net), self._make_traces(), steps, cues, True)
+
+    def grow(self, n_out: int) -> None:
+        """Add classes that nothing is known of yet."""
+        self.head = grow_discriminant(self.head, n_out)
+        self.n_out = n_out
+
+    def reset(self) -> None:
+        """Dynamics to rest; weights and statistics stay."""
+        for array in self._state[:4]:
+            array[...] = 0
+        self._traces.trace[...] = 0
+
+    def weights(self, layer: int) -> NDArray:
+        """The weights of a layer, or (after the last) those of the head."""
+        if layer == len(self.net.beta):
+            return self.head.weight.T.copy()
+        a, b = int(self.net.w_at[layer]), int(self.net.w_at[layer + 1])
+        return self.net.weight[a:b].reshape(int(self.net.sizes[layer]), -1).copy()
+
+    def layer_activity(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Steps since each neuron last fired, and where each layer begins."""
+        return self._state.quiet, self.net.u_at
+
+    def _arrays(self) -> dict[str, NDArray]:
+        arrays: dict[str, NDArray] = {"net.weight": self.net.weight, "trace": self._traces.trace}
+        arrays |= {f"state.{k}": v for k, v in self._state._asdict().items()}
+        arrays |= {f"head.{k}": v for k, v in self.head._asdict().items() if k != "direction"}
+        return arrays

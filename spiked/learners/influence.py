@@ -1,0 +1,264 @@
+"""Influence traces (Eq. 9-12) of a stack of layers, exact, at the cost of events.
+
+In a layer with one decay, no explicit recurrence and the reset detached, the influence of ``W[i, j]`` on ``U[j]`` is
+the input's own trace, ``m_i[t] = beta m_i[t-1] + x_i[t]`` (Eq. 11), and ``dL[t]/dW[i, j] = c_j[t] m_i[t]`` (Eq. 12).
+Summed over time, row `i` of the gradient is
+
+    sum_t c_j[t] m_i[t] = xhat_i G_j + D[i, j],    G_j = sum_t beta^r c_j[t],    xhat_i = sum_(events) x beta^-r
+
+with ``r`` the steps since a common origin: between two events of input `i`, only ``G`` moves. An event adds
+``d = x beta^-r`` to ``xhat_i`` and takes ``d G`` off ``D[i]``: one pass over one row.
+
+Below the output layer a spike goes on acting through the membrane above it, so the eligibility of a hidden layer is
+filtered by that membrane's decay ``kappa``: ``eps_ij[t] = kappa eps_ij[t-1] + psi_j[t] m_i[t]``, and the gradient is
+``sum_t L_j[t] eps_ij[t]`` with the learning signal ``L``. With ``Q_j = sum psi_j (beta/kappa)^r``,
+``K1_j = sum L_j kappa^r`` and ``K2_j = sum L_j kappa^r Q_j`` it is ``D + F K1 + xhat K2``, and an event takes ``d Q`` off
+``F[i]`` and adds ``d (Q K1 - K2)`` to ``D[i]``. This is exact for one hidden layer; below that, the filters of the layers
+further up are left out (they do not factor).
+
+The matrix that collects (`sink`) holds *minus* the gradient, so that it may be the weights themselves: learning at
+every step is then ``W = sink - xhat G``, exact without ever touching a row whose input is silent. The powers of beta are
+kept in range by a new origin every few time constants; the running sums are float64.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiked.learners.jit import kernel
+from spiked.learners.lif import Lif
+
+ORIGIN_TAUS = 3.0  # a new origin after so many time constants: e^3 eps is the error that a row's sum can gather
+FORGET_TAUS = 25.0  # a row silent for so long has no influence left: e^-25 of it
+
+
+class Influence(NamedTuple):
+    """Influence of a stack; rows are inputs, columns neurons. Row `i` of layer `l` is entry ``x_at[l] + i``.
+
+    Attributes
+    ----------
+    x_at : int64[L + 1]; where each layer's inputs begin.
+    xhat : float64[sum n_in]; traces, times beta^-r.
+    live, n_live, is_live : the rows whose trace is not zero, as a list and as flags.
+    last : int64[sum n_in]; clock at each row's last event.
+    touched : uint8[sum n_in]; rows whose sink may hold something.
+    sink : float[sum n_in * n]; minus the gradient so far, up to the lazy part.
+    filtered : float[...]; F of the hidden layers.
+    g : float64[sum n]; G of the output layer, Q of the others.
+    k1, k2 : float64[sum n]; K1, K2 of the hidden layers.
+    power : float64[L, 3]; beta^r, kappa^r, and r itself.
+    limits : int64[L, 2]; r at which a new origin is due, and steps after which a silent row is let go.
+    clock : int64[1]; steps since the last reset.
+    """
+
+    x_at: NDArray[np.int64]
+    xhat: NDArray[np.float64]
+    live: NDArray[np.int64]
+    n_live: NDArray[np.int64]
+    is_live: NDArray[np.uint8]
+    last: NDArray[np.int64]
+    touched: NDArray[np.uint8]
+    sink: NDArray[np.floating]
+    filtered: NDArray[np.floating]
+    g: NDArray[np.float64]
+    k1: NDArray[np.float64]
+    k2: NDArray[np.float64]
+    power: NDArray[np.float64]
+    limits: NDArray[np.int64]
+    clock: NDArray[np.int64]
+
+
+def make_influence(net: Lif, immediate: bool) -> Influence:
+    """Influence at rest; `immediate` makes the weights themselves the sink."""
+    n_layers = len(net.beta)
+    x_at = np.concatenate([[0], np.cumsum(net.sizes[:-1])]).astype(np.int64)
+    n_in, n = int(x_at[-1]), int(net.u_at[-1])
+    limits = np.zeros((n_layers, 2), np.int64)
+    for layer in range(n_layers):
+        decays = net.beta[layer : layer + 2].astype(np.float64)
+        taus = -1.0 / np.log(decays)
+        limits[layer] = max(1, int(ORIGIN_TAUS * taus.min())), int(FORGET_TAUS * taus.max()) + 1
+    power = np.ones((n_layers, 3))
+    power[:, 2] = 0
+    return Influence(
+        x_at=x_at,
+        xhat=np.zeros(n_in),
+        live=np.zeros(n_in, np.int64),
+        n_live=np.zeros(n_layers, np.int64),
+        is_live=np.zeros(n_in, np.uint8),
+        last=np.zeros(n_in, np.int64),
+        touched=np.zeros(n_in, np.uint8),
+        sink=net.weight if immediate else np.zeros_like(net.weight),
+        filtered=np.zeros(max(1, int(net.w_at[n_layers - 1])), net.weight.dtype),
+        g=np.zeros(n),
+        k1=np.zeros(n),
+        k2=np.zeros(n),
+        power=power,
+        limits=limits,
+        clock=np.zeros(1, np.int64),
+    )
+
+
+@kernel
+def tick(net, inf, layer):  # type: ignore[no-untyped-def]
+    """Begin a step of one layer: the powers move on, and a new origin is taken when one is due."""
+    power = inf.power[layer]
+    if power[2] >= inf.limits[layer, 0]:
+        new_origin(net, inf, layer)
+    power[0] *= net.beta[layer]
+    if layer + 1 < len(net.beta):
+        power[1] *= net.beta[layer + 1]
+    power[2] += 1
+
+
+@kernel
+def row_event(net, inf, layer, i, x):  # type: ignore[no-untyped-def]
+    """An event of weight `x` at input `i`; comes before this step's `accumulate`."""
+    n = net.sizes[layer + 1]
+    a = net.u_at[layer]
+    entry = inf.x_at[layer] + i
+    at = net.w_at[layer] + i * n
+    d = x / inf.power[layer, 0]
+    sink = inf.sink[at : at + n]
+    g = inf.g[a : a + n]
+    if layer + 1 == len(net.beta):
+        for j in range(n):
+            sink[j] += d * g[j]
+    else:
+        filtered = inf.filtered[at : at + n]
+        k1, k2 = inf.k1[a : a + n], inf.k2[a : a + n]
+        for j in range(n):
+            sink[j] -= d * (g[j] * k1[j] - k2[j])
+            filtered[j] -= d * g[j]
+    inf.xhat[entry] += d
+    inf.last[entry] = inf.clock[0]
+    inf.touched[entry] = 1
+    if not inf.is_live[entry]:
+        inf.is_live[entry] = 1
+        inf.live[inf.x_at[layer] + inf.n_live[layer]] = i
+        inf.n_live[layer] += 1
+
+
+@kernel
+def add_row(net, inf, layer, i, x, membrane):  # type: ignore[no-untyped-def]
+    """Add `x` times row `i` of the weights as they stand now, where the sink is the weights."""
+    n = net.sizes[layer + 1]
+    a = net.u_at[layer]
+    at = net.w_at[layer] + i * n
+    xhat = inf.xhat[inf.x_at[layer] + i]
+    sink = inf.sink[at : at + n]
+    g = inf.g[a : a + n]
+    if layer + 1 == len(net.beta):
+        for j in range(n):
+            membrane[j] += x * (sink[j] - xhat * g[j])
+    else:
+        filtered = inf.filtered[at : at + n]
+        k1, k2 = inf.k1[a : a + n], inf.k2[a : a + n]
+        for j in range(n):
+            membrane[j] += x * (sink[j] - filtered[j] * k1[j] - xhat * k2[j])
+
+
+@kernel
+def accumulate(net, inf, layer, psi, signal):  # type: ignore[no-untyped-def]
+    """Add this step: at the output ``G += signal beta^r``, below it Q, K1 and K2 from `psi` and `signal`."""
+    n = net.sizes[layer + 1]
+    a = net.u_at[layer]
+    g = inf.g[a : a + n]
+    beta_r, kappa_r = inf.power[layer, 0], inf.power[layer, 1]
+    if layer + 1 == len(net.beta):
+        for j in range(n):
+            g[j] += signal[j] * beta_r
+    else:
+        k1, k2 = inf.k1[a : a + n], inf.k2[a : a + n]
+        ratio = beta_r / kappa_r
+        for j in range(n):
+            g[j] += psi[j] * ratio
+            k1[j] += signal[j] * kappa_r
+            k2[j] += signal[j] * kappa_r * g[j]
+
+
+@kernel
+def settle(net, inf, layer):  # type: ignore[no-untyped-def]
+    """Write the lazy part of every live row into the sink, and start collecting anew (the eligibility stays)."""
+    n = net.sizes[layer + 1]
+    a = net.u_at[layer]
+    top = layer + 1 == len(net.beta)
+    g, k1, k2 = inf.g[a : a + n], inf.k1[a : a + n], inf.k2[a : a + n]
+    for k in range(inf.n_live[layer]):
+        i = inf.live[inf.x_at[layer] + k]
+        xhat = inf.xhat[inf.x_at[layer] + i]
+        at = net.w_at[layer] + i * n
+        sink = inf.sink[at : at + n]
+        if top:
+            for j in range(n):
+                sink[j] -= xhat * g[j]
+        else:
+            filtered = inf.filtered[at : at + n]
+            for j in range(n):
+                sink[j] -= filtered[j] * k1[j] + xhat * k2[j]
+    if top:
+        g[:] = 0.0
+    k1[:] = 0.0
+    k2[:] = 0.0
+
+
+@kernel
+def new_origin(net, inf, layer):  # type: ignore[no-untyped-def]
+    """Move the origin of the powers to the present, and let rows go that have been silent for long."""
+    settle(net, inf, layer)
+    n = net.sizes[layer + 1]
+    a, x0 = net.u_at[layer], inf.x_at[layer]
+    top = layer + 1 == len(net.beta)
+    beta_r, kappa_r = inf.power[layer, 0], inf.power[layer, 1]
+    g = inf.g[a : a + n]
+    kept = 0
+    for k in range(inf.n_live[layer]):
+        i = inf.live[x0 + k]
+        at = net.w_at[layer] + i * n
+        gone = inf.clock[0] - inf.last[x0 + i] > inf.limits[layer, 1]
+        if not top:
+            filtered = inf.filtered[at : at + n]
+            if gone:
+                filtered[:] = 0.0
+            else:
+                xhat = inf.xhat[x0 + i]
+                for j in range(n):
+                    filtered[j] = kappa_r * (filtered[j] + xhat * g[j])
+        if gone:
+            inf.xhat[x0 + i] = 0.0
+            inf.is_live[x0 + i] = 0
+        else:
+            inf.xhat[x0 + i] *= beta_r
+            inf.live[x0 + kept] = i
+            kept += 1
+    inf.n_live[layer] = kept
+    if not top:
+        g[:] = 0.0
+    inf.power[layer, 0] = 1.0
+    inf.power[layer, 1] = 1.0
+    inf.power[layer, 2] = 0.0
+
+
+@kernel
+def forget(net, inf):  # type: ignore[no-untyped-def]
+    """Influence to rest; what the sink holds stays."""
+    for layer in range(len(net.beta)):
+        n = net.sizes[layer + 1]
+        top = layer + 1 == len(net.beta)
+        for k in range(inf.n_live[layer]):
+            i = inf.live[inf.x_at[layer] + k]
+            inf.xhat[inf.x_at[layer] + i] = 0.0
+            inf.is_live[inf.x_at[layer] + i] = 0
+            if not top:
+                at = net.w_at[layer] + i * n
+                inf.filtered[at : at + n] = 0.0
+        inf.n_live[layer] = 0
+    inf.g[:] = 0.0
+    inf.k1[:] = 0.0
+    inf.k2[:] = 0.0
+    inf.power[:, :2] = 1.0
+    inf.power[:, 2] = 0.0
+    inf.clock[0] = 0

@@ -1,0 +1,463 @@
+"""Learning by influence traces (RTRL, Eq. 9-12): a stack of LIF layers whose last layer is the read-out.
+
+One step: the layers run (`lif`), their influence traces move (`influence`), the objective says what is wrong at the
+output (`objectives`), and feedback carries that down as each layer's learning signal. The weights move when the
+window closes (``update = "window"``: predict, then learn), or at every step (``"step"``), exactly and lazily.
+
+The gradient is that of backpropagation through time with the reset detached: exactly so for the output layer under
+every objective, and for one hidden layer under the membrane objectives with symmetric feedback. Below that it is the
+usual local approximation. Under ``rate_ce`` a hidden layer sees the outputs' surrogate as 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from spiked.learners import influence as influences
+from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps, silent_cues
+from spiked.learners.influence import Influence, accumulate, add_row, forget, row_event, settle, tick
+from spiked.learners.jit import kernel
+from spiked.learners.lif import Lif, LifState, fire, integrate_events, integrate_spikes, leak, make_lif_state
+from spiked.learners.objectives import OBJECTIVES, RATE_CE, membrane_error, softmax_error
+from spiked.learners.optimizers import OPTIMIZERS, apply_row
+from spiked.learners.state import StateMixin
+from spiked.learners.surrogates import SURROGATES, surrogate
+
+FEEDBACKS = ("symmetric", "random", "direct")
+DECODERS = ("rate", "membrane")
+
+
+@dataclass(frozen=True)
+class RtrlSpec:
+    """How a stack learns; the keys of ``[learning]``.
+
+    Parameters
+    ----------
+    objective, surrogate, feedback, optimizer : one of `OBJECTIVES`, `SURROGATES`, `FEEDBACKS`, `OPTIMIZERS`.
+    surrogate_slope : slope of the surrogate.
+    update : ``"window"`` or ``"step"``.
+    rate : size of a step along the gradient.
+    decoder : ``"rate"`` (spikes of the output) or ``"membrane"``.
+    decoder_tau_ms : memory of the scores, an exponential trace.
+    """
+
+    objective: str = "membrane_ce"
+    surrogate: str = "fast_sigmoid"
+    surrogate_slope: float = 2.0
+    feedback: str = "symmetric"
+    update: str = "window"
+    optimizer: str = "rms"
+    rate: float = 1e-3
+    decoder: str = "membrane"
+    decoder_tau_ms: float = 400.0
+
+
+class _Work(NamedTuple):
+    """Vectors that a step works with, one entry per neuron unless said; window sums live here too.
+
+    `signal` is dL/dS of a hidden neuron, `credit` its dL/dU. `error`, `counts`, `score` have an entry per output;
+    `tally` holds [labelled steps, steps] of the window.
+    """
+
+    psi: NDArray[np.float64]
+    signal: NDArray[np.float64]
+    credit: NDArray[np.float64]
+    error: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    score: NDArray[np.float64]
+    tally: NDArray[np.int64]
+
+
+class _Options(NamedTuple):
+    """What a compiled run needs to know of the specification."""
+
+    objective: int
+    surrogate: int
+    slope: float
+    feedback: int
+    immediate: bool
+    optimizer: int
+    rate: float
+    by_rate: bool
+    score_decay: float
+
+
+@kernel
+def _true_weight(net, inf, immediate, layer, i, j):  # type: ignore[no-untyped-def]
+    """Weight (i, j) of a layer as it stands now."""
+    n = net.sizes[layer + 1]
+    at = net.w_at[layer] + i * n + j
+    w = net.weight[at]
+    if not immediate:
+        return w
+    a = net.u_at[layer] + j
+    xhat = inf.xhat[inf.x_at[layer] + i]
+    if layer + 1 == len(net.beta):
+        return w - xhat * inf.g[a]
+    return w - inf.filtered[at] * inf.k1[a] - xhat * inf.k2[a]
+
+
+@kernel
+def _send_down(net, inf, work, opt, feedback, b_at, layer):  # type: ignore[no-untyped-def]
+    """Learning signal of a hidden layer: from the layer above (symmetric, random) or from the output (direct)."""
+    a, b = net.u_at[layer], net.u_at[layer + 1]
+    source = work.error if opt.feedback == 2 else work.credit[b : net.u_at[layer + 2]]
+    m = len(source)
+    for j in range(b - a):
+        total = 0.0
+        if work.psi[a + j] != 0.0:
+            if opt.feedback == 0:
+                for k in range(m):
+                    total += _true_weight(net, inf, opt.immediate, layer + 1, j, k) * source[k]
+            else:
+                at = b_at[layer] + j * m
+                for k in range(m):
+                    total += feedback[at + k] * source[k]
+        work.signal[a + j] = total
+        work.credit[a + j] = total * work.psi[a + j]
+
+
+@kernel
+def _send_all_down(net, inf, work, opt, feedback, b_at):  # type: ignore[no-untyped-def]
+    """Carry the output's error down through every layer."""
+    top = len(net.beta) - 1
+    a = net.u_at[top]
+    for k in range(len(work.error)):
+        work.signal[a + k] = work.error[k]
+        work.credit[a + k] = work.error[k]
+    for layer in range(top - 1, -1, -1):
+        _send_down(net, inf, work, opt, feedback, b_at, layer)
+
+
+@kernel
+def _learn_step(net, state, inf, work, opt, feedback, b_at, label, values):  # type: ignore[no-untyped-def]
+    """Move the influence of every layer on by this step."""
+    top = len(net.beta) - 1
+    a = net.u_at[top]
+    n_all = net.u_at[top + 1]
+    work.tally[1] += 1
+    for layer in range(top + 1):
+        theta = net.threshold[layer]
+        for j in range(net.u_at[layer], net.u_at[layer + 1]):
+            work.psi[j] = surrogate(opt.surrogate, state.membrane[j] - theta, opt.slope)
+    if opt.objective == RATE_CE:
+        for j in range(a):
+            work.signal[j] = 1.0
+        for j in range(a, n_all):
+            work.signal[j] = work.psi[j]
+            work.counts[j - a] += state.spike[j]
+    elif label == UNLABELLED:
+        work.signal[:] = 0.0
+    else:
+        work.tally[0] += 1
+        membrane_error(opt.objective, state.membrane[a:n_all], label, values, work.error)
+        step_size = opt.rate if opt.immediate else 1.0
+        for k in range(len(work.error)):
+            work.error[k] *= step_size
+        _send_all_down(net, inf, work, opt, feedback, b_at)
+    for layer in range(top + 1):
+        lo, hi = net.u_at[layer], net.u_at[layer + 1]
+        accumulate(net, inf, layer, work.psi[lo:hi], work.signal[lo:hi])
+
+
+@kernel
+def _close_window(net, state, inf, work, opt, feedback, b_at, square, label):  # type: ignore[no-untyped-def]
+    """Learn from the window that ends here, and begin the next."""
+    top = len(net.beta) - 1
+    for layer in range(top + 1):
+        settle(net, inf, layer)
+    if not opt.immediate:
+        scale = 1.0 / max(1, work.tally[0])
+        work.signal[:] = 1.0
+        learn = work.tally[0] > 0
+        if opt.objective == RATE_CE:
+            learn = label != UNLABELLED and work.tally[1] > 0
+            scale = 1.0
+            if learn:
+                softmax_error(work.counts, label, work.error)
+                work.psi[:] = 1.0
+                _send_all_down(net, inf, work, opt, feedback, b_at)
+        for layer in range(top + 1):
+            n = net.sizes[layer + 1]
+            factor = work.signal[net.u_at[layer] : net.u_at[layer + 1]]
+            for i in range(net.sizes[layer]):
+                entry = inf.x_at[layer] + i
+                if inf.touched[entry]:
+                    at = net.w_at[layer] + i * n
+                    if learn:
+                        apply_row(
+                            opt.optimizer, net.weight[at : at + n], inf.sink[at : at + n], factor, scale,
+                            square[at : at + n], opt.rate,
+                        )  # fmt: skip
+                    else:
+                        inf.sink[at : at + n] = 0.0
+                    inf.touched[entry] = inf.is_live[entry]
+    work.counts[:] = 0.0
+    work.tally[:] = 0
+
+
+@kernel
+def _read(state, work, out_scores, out_spikes, row):  # type: ignore[no-untyped-def]
+    for k in range(len(work.score)):
+        out_scores[row, k] = work.score[k]
+    for layer in range(len(state.total)):
+        out_spikes[row, layer] = state.total[layer]
+        state.total[layer] = 0
+
+
+@kernel
+def _run(  # type: ignore[no-untyped-def]
+    net, state, inf, work, opt, feedback, b_at, square, steps, cues, learn, out_scores, out_spikes,
+):
+    """All steps of a run: the whole learner, top to bottom."""
+    top = len(net.beta) - 1
+    a = net.u_at[top]
+    row = 0
+    for t in range(len(steps.indptr) - 1):
+        lo, hi = steps.indptr[t], steps.indptr[t + 1]
+        if learn:
+            inf.clock[0] += 1
+        for layer in range(top + 1):
+            leak(net, state, layer)
+            if learn:
+                tick(net, inf, layer)
+            if learn and opt.immediate:
+                u = state.membrane[net.u_at[layer] : net.u_at[layer + 1]]
+                if layer == 0:
+                    for k in range(lo, hi):
+                        add_row(net, inf, 0, steps.indices[k], steps.counts[k], u)
+                else:
+                    b = net.u_at[layer - 1]
+                    for k in range(state.n_spiked[layer - 1]):
+                        add_row(net, inf, layer, state.spiked[b + k], 1.0, u)
+            elif layer == 0:
+                integrate_events(net, state, steps.indices[lo:hi], steps.counts[lo:hi])
+            else:
+                integrate_spikes(net, state, layer)
+            if learn and layer == 0:
+                for k in range(lo, hi):
+                    row_event(net, inf, 0, steps.indices[k], steps.counts[k])
+            elif learn:
+                b = net.u_at[layer - 1]
+                for k in range(state.n_spiked[layer - 1]):
+                    row_event(net, inf, layer, state.spiked[b + k], 1.0)
+            fire(net, state, layer)
+        for k in range(len(work.score)):
+            said = state.spike[a + k] if opt.by_rate else state.membrane[a + k]
+            work.score[k] = opt.score_decay * work.score[k] + (1.0 - opt.score_decay) * said
+        if learn:
+            _learn_step(net, state, inf, work, opt, feedback, b_at, cues.labels[t], cues.values)
+        if cues.flags[t]:
+            _read(state, work, out_scores, out_spikes, row)
+            row += 1
+            if learn and cues.flags[t] & CLOSE:
+                _close_window(net, state, inf, work, opt, feedback, b_at, square, cues.labels[t])
+
+
+@kernel
+def _rest(net, inf):  # type: ignore[no-untyped-def]
+    """Settle and forget: after it, the influence holds nothing but the sink."""
+    for layer in range(len(net.beta)):
+        settle(net, inf, layer)
+    forget(net, inf)
+
+
+class RtrlLearner(StateMixin):
+    """A stack of LIF layers, the last of which reads out, learning by influence traces.
+
+    Parameters
+    ----------
+    net : layout and initial weights; owned by the learner from here on.
+    spec : how it learns.
+    dt_ms : length of a step.
+    seed : of the random feedback.
+
+    Attributes
+    ----------
+    rate : size of a step along the gradient; may be set while running.
+    """
+
+    def __init__(self, net: Lif, spec: RtrlSpec, dt_ms: float = 1.0, seed: int = 0) -> None:
+        if spec.update == "step" and spec.objective == "rate_ce":
+            raise ValueError('objective "rate_ce" is known only at a window\'s end; update "window", not "step"')
+        if spec.update == "step" and spec.optimizer != "sgd":
+            raise ValueError(f'optimizer {spec.optimizer!r} needs whole gradients; update "step" goes with "sgd"')
+        self.spec, self.rate = spec, spec.rate
+        self._seed, self._dt_ms = seed, dt_ms
+        self._lay_out(net)
+
+    def _lay_out(self, net: Lif) -> None:
+        self.net = net
+        self.n_in, self.n_out = int(net.sizes[0]), int(net.sizes[-1])
+        self._live = _Live.at_rest(net, self.spec)
+        self._side: _Live | None = None
+        self._square = np.zeros_like(net.weight) if self.spec.optimizer == "rms" else np.zeros(1, net.weight.dtype)
+        rng = np.random.default_rng([self._seed, 0xFEEDBAC])
+        shapes = [
+            (int(n), self.n_out if self.spec.feedback == "direct" else int(m))
+            for n, m in zip(net.sizes[1:-1], net.sizes[2:])
+        ]
+        sizes = [n * m for n, m in shapes] if self.spec.feedback != "symmetric" else []
+        self._b_at = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        scale = np.concatenate([np.full(n * m, 1 / np.sqrt(n)) for n, m in shapes]) if sizes else np.zeros(0)
+        self._feedback = rng.standard_normal(int(self._b_at[-1])) * scale
+
+    def _options(self) -> _Options:
+        s = self.spec
+        return _Options(
+            OBJECTIVES.index(s.objective), SURROGATES.index(s.surrogate), float(s.surrogate_slope),
+            FEEDBACKS.index(s.feedback), s.update == "step", OPTIMIZERS.index(s.optimizer), float(self.rate),
+            s.decoder == "rate", float(np.exp(-self._dt_ms / s.decoder_tau_ms)),
+        )  # fmt: skip
+
+    def step(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
+        """Advance by exactly one step."""
+        if steps.n != 1:
+            raise ValueError(f"step() takes 1 step, not {steps.n}")
+        return self.run(steps, cues, learn)
+
+    def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
+        """Advance by many steps in one compiled call."""
+        return self._advance(self._live, steps, silent_cues(steps.n) if cues is None else cues, learn)
+
+    def _advance(self, live: _Live, steps: Steps, cues: Cues, learn: bool) -> Readouts:
+        at = np.flatnonzero(cues.flags)
+        scores = np.zeros((len(at), self.n_out), np.float32)
+        spikes = np.zeros((len(at), len(self.net.beta)), np.int64)
+        if not learn and live.inf.clock[0]:
+            _rest(self.net, live.inf)
+        _run(
+            self.net, live.state, live.inf, live.work, self._options(), self._feedback, self._b_at, self._square,
+            steps, cues, learn, scores, spikes,
+        )  # fmt: skip
+        return Readouts(at, cues.flags[at], cues.labels[at], scores, spikes)
+
+    def conclude(
+        self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
+    ) -> Readouts:
+        """Read out and close the window now, between two steps."""
+        scores = np.zeros((1, self.n_out), np.float32)
+        spikes = np.zeros((1, len(self.net.beta)), np.int64)
+        live = self._live
+        _read(live.state, live.work, scores, spikes, 0)
+        if learn:
+            _close_window(
+                self.net, live.state, live.inf, live.work, self._options(), self._feedback, self._b_at, self._square,
+                label,
+            )  # fmt: skip
+        flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
+        return Readouts(np.array([-1], np.int64), flags, labels, scores, spikes)
+
+    def recall(self, steps: Steps, cues: Cues) -> None:
+        """Learn from kept steps on a side state, from rest."""
+        if self.spec.update == "step":
+            _rest(self.net, self._live.inf)  # the weights are the live sink: nothing lazy may hang on them
+        if self._side is None:
+            self._side = _Live.at_rest(self.net, self.spec)
+        self._side.to_rest(self.net)
+        self._advance(self._side, steps, cues, True)
+        if self.spec.update == "step":
+            _rest(self.net, self._side.inf)
+
+    def reset(self) -> None:
+        """Dynamics to rest; weights stay."""
+        self._live.to_rest(self.net)
+
+    def grow(self, n_out: int) -> None:
+        """Add outputs with zero weights; the present window begins anew."""
+        old, old_square, rate = self.net, self._square, self.rate
+        _rest(old, self._live.inf)
+        sizes, k = old.sizes.copy(), self.n_out
+        sizes[-1] = n_out
+        body = int(old.w_at[-2])
+
+        def widen(flat: NDArray) -> NDArray:
+            head = np.zeros((int(sizes[-2]), n_out), flat.dtype)
+            head[:, :k] = flat[body:].reshape(-1, k)
+            return np.concatenate([flat[:body], head.ravel()])
+
+        u_at, w_at = old.u_at.copy(), old.w_at.copy()
+        u_at[-1], w_at[-1] = u_at[-2] + n_out, w_at[-2] + sizes[-2] * n_out
+        state = self._live.state
+        self._lay_out(old._replace(sizes=sizes, u_at=u_at, w_at=w_at, weight=widen(old.weight)))
+        if self.spec.optimizer == "rms":
+            self._square = widen(old_square)
+        hidden = int(u_at[-2])
+        for mine, theirs in zip(self._live.state[:3], state[:3]):
+            mine[:hidden] = theirs[:hidden]
+        self._live.state.n_spiked[:-1] = state.n_spiked[:-1]
+        self.rate = rate
+
+    def weights(self, layer: int) -> NDArray:
+        """The weights of a layer as they stand now (a copy), float[n_in, n_out]."""
+        n_in, n = int(self.net.sizes[layer]), int(self.net.sizes[layer + 1])
+        a, b = int(self.net.w_at[layer]), int(self.net.w_at[layer + 1])
+        weight = self.net.weight[a:b].reshape(n_in, n).copy()
+        inf = self._live.inf
+        if self.spec.update == "step":
+            weight += self._lazy(layer, inf).astype(weight.dtype)
+        return weight
+
+    def descent(self, layer: int) -> NDArray:
+        """Minus the gradient that this window has gathered so far (a copy), float[n_in, n_out]; window updates only."""
+        a, b = int(self.net.w_at[layer]), int(self.net.w_at[layer + 1])
+        inf = self._live.inf
+        sink = inf.sink[a:b].reshape(int(self.net.sizes[layer]), -1).copy()
+        return sink + self._lazy(layer, inf).astype(sink.dtype)
+
+    def _lazy(self, layer: int, inf: Influence) -> NDArray:
+        n_in, n = int(self.net.sizes[layer]), int(self.net.sizes[layer + 1])
+        xhat = inf.xhat[inf.x_at[layer] : inf.x_at[layer + 1], None]
+        u = slice(int(self.net.u_at[layer]), int(self.net.u_at[layer + 1]))
+        if layer + 1 == len(self.net.beta):
+            return -xhat * inf.g[u]
+        a, b = int(self.net.w_at[layer]), int(self.net.w_at[layer + 1])
+        return -inf.filtered[a:b].reshape(n_in, n) * inf.k1[u] - xhat * inf.k2[u]
+
+    def _arrays(self) -> dict[str, NDArray]:
+        arrays: dict[str, NDArray] = {"net.weight": self.net.weight, "square": self._square, "feedback": self._feedback}
+        arrays |= {f"state.{k}": v for k, v in self._live.state._asdict().items()}
+        arrays |= {f"influence.{k}": v for k, v in self._live.inf._asdict().items() if k not in ("x_at", "limits")}
+        arrays |= {f"work.{k}": v for k, v in self._live.work._asdict().items()}
+        if self.spec.update == "step":
+            del arrays["influence.sink"]
+        return arrays
+
+    def layer_activity(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Steps since each neuron last fired, and where each layer begins."""
+        return self._live.state.quiet, self.net.u_at
+
+
+class _Live(NamedTuple):
+    """One set of dynamics: the live one, or the side state of `recall`."""
+
+    state: LifState
+    inf: Influence
+    work: _Work
+
+    @classmethod
+    def at_rest(cls, net: Lif, spec: RtrlSpec, dtype: DTypeLike = np.float64) -> _Live:
+        n, n_out = int(net.u_at[-1]), int(net.sizes[-1])
+        work = _Work(
+            psi=np.zeros(n, dtype), signal=np.zeros(n, dtype), credit=np.zeros(n, dtype), error=np.zeros(n_out, dtype),
+            counts=np.zeros(n_out, dtype), score=np.zeros(n_out, dtype), tally=np.zeros(2, np.int64),
+        )  # fmt: skip
+        return cls(make_lif_state(net), influences.make_influence(net, spec.update == "step"), work)
+
+    def to_rest(self, net: Lif) -> None:
+        _rest(net, self.inf)
+        arrays: list[Any] = [*self.state[:4], *self.work]
+        for array in arrays:
+            array[...] = 0
+        if self.inf.sink is not net.weight:
+            for layer in range(len(net.beta)):
+                n = int(net.sizes[layer + 1])
+                x0 = int(self.inf.x_at[layer])
+                rows = np.flatnonzero(self.inf.touched[x0 : int(self.inf.x_at[layer + 1])])
+                flat = self.inf.sink[net.w_at[layer] : net.w_at[layer + 1]].reshape(-1, n)
+                flat[rows] = 0
+        self.inf.touched[...] = 0

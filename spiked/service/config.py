@@ -1,0 +1,179 @@
+"""The configuration: one validated section per TOML table. `configfile` reads and checks a file against it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+Whole = Annotated[int, Meta(ge=0)]
+
+
+def default_state_dir() -> str:
+    """systemd's ``STATE_DIRECTORY``, else XDG's place."""
+    if os.environ.get("STATE_DIRECTORY"):
+        return os.environ["STATE_DIRECTORY"].split(":")[0]
+    return str(Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "spiked")
+
+
+class Section(Struct, forbid_unknown_fields=True):
+    """A table of the configuration."""
+
+
+class Daemon(Section):
+    """``[daemon]``: the process."""
+
+    state_dir: str = field(default_factory=default_state_dir)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+
+class Ingest(Section):
+    """``[ingest]``: where events come in."""
+
+    endpoint: str = "tcp://127.0.0.1:5570"
+    mode: Literal["pull", "sub"] = "pull"
+    max_message_mb: Annotated[float, Meta(gt=0, le=1024)] = 16
+    queue_messages: Count = 1000
+
+
+class Predictions(Section):
+    """``[predictions]``: where predictions leave, and how often in stream time."""
+
+    endpoint: str = "tcp://127.0.0.1:5571"
+    every_ms: Positive = 10
+    queue_messages: Count = 1000
+
+
+class Control(Section):
+    """``[control]``: requests and answers."""
+
+    endpoint: str = "tcp://127.0.0.1:5572"
+
+
+class Metrics(Section):
+    """``[metrics]``: HTTP for Prometheus and health checks."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 9570
+
+
+class Security(Section):
+    """``[security]``: who may speak to the daemon."""
+
+    curve: bool = False
+    server_secret_key_file: str = ""
+    authorized_keys_dir: str = ""
+    allow_insecure: bool = False
+
+
+class Adaptive(Section):
+    """``adaptive`` of a layer: a threshold that rises with each spike (Eq. 51-52)."""
+
+    tau_ms: Positive
+    jump: NotNegative
+
+
+class Layer(Section):
+    """One entry of ``network.layers``."""
+
+    neurons: Annotated[int, Meta(ge=1, le=1 << 20)] = 256
+    tau_mem_ms: Positive = 20.0
+    threshold: Positive = 1.0
+    reset: Literal["subtract", "zero"] = "subtract"
+    field_px: NotNegative = 0.0
+    recurrent: bool = False
+    tau_syn_ms: NotNegative = 0.0
+    refractory_ms: NotNegative = 0.0
+    adaptive: Adaptive | None = None
+    delay_ms: NotNegative = 0.0
+
+
+class Network(Section):
+    """``[network]``: feature layers and a head."""
+
+    layers: Annotated[list[Layer], Meta(min_length=1)] = field(default_factory=lambda: [Layer()])
+    classes: list[Annotated[str, Meta(min_length=1, max_length=64)]] = field(default_factory=list)
+    outputs: Whole = 0
+    max_classes: Annotated[int, Meta(ge=1, le=4096)] = 64
+    head: Literal["discriminant", "gradient", "prototype"] = "discriminant"
+    decoder: Literal["rate", "latency", "population", "membrane"] = "membrane"
+    population: Count = 1
+    trace_ms: Annotated[list[Positive], Meta(min_length=1)] = field(
+        default_factory=lambda: [20.0, 50.0, 100.0, 200.0, 400.0]
+    )
+    ridge: Positive = 1.0
+    tau_out_ms: Positive = 50.0
+    seed: Whole = 0
+
+
+class Learning(Section):
+    """``[learning]``: how the network learns. `rule` follows from the head where it is not given."""
+
+    rule: Literal["rtrl", "eprop", "stdp", "none", ""] = ""
+    objective: Literal["membrane_ce", "membrane_mse", "rate_ce"] = "membrane_ce"
+    surrogate: Literal["fast_sigmoid", "sigmoid", "triangular"] = "fast_sigmoid"
+    surrogate_slope: Positive = 2.0
+    feedback: Literal["symmetric", "random", "local", "direct"] = "symmetric"
+    update: Literal["window", "step"] = "window"
+    optimizer: Literal["sgd", "rms"] = "rms"
+    rate: NotNegative = 1e-3
+    window_ms: Positive = 500.0
+    memory_ms: NotNegative = 2000.0
+    enabled: bool = True
+
+
+class Memory(Section):
+    """``[memory]``: methods against forgetting, beyond what the head brings."""
+
+    methods: list[str] = field(default_factory=list)
+
+
+class Checkpoint(Section):
+    """``[checkpoint]``: how often, and how many are kept."""
+
+    every_s: Positive = 60.0
+    keep: Count = 5
+    on_stop: bool = True
+
+
+class Stream(Section):
+    """``[[stream]]``: one sensor. Its `network`, `learning` and `memory` are complete after loading."""
+
+    id: Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$")]
+    width: Annotated[int, Meta(ge=1, le=32768)]
+    height: Annotated[int, Meta(ge=1, le=32768)]
+    planes: Annotated[int, Meta(ge=1, le=2)] = 2
+    dt_ms: Annotated[float, Meta(ge=0.001, le=1000)] = 1.0
+    downsample: Count = 1
+    count: Literal["binary", "sum", "clip"] = "binary"
+    threshold: Count = 1
+    clip_at: Count = 4
+    refractory_us: Whole = 0
+    jitter_us: Whole = 1000
+    late: Literal["drop", "clamp"] = "drop"
+    hot_pixel_hz: NotNegative = 0.0
+    network: Network = field(default_factory=Network)
+    learning: Learning = field(default_factory=Learning)
+    memory: Memory = field(default_factory=Memory)
+
+
+class Config(Section, kw_only=True):
+    """A whole configuration file."""
+
+    daemon: Daemon = field(default_factory=Daemon)
+    ingest: Ingest = field(default_factory=Ingest)
+    predictions: Predictions = field(default_factory=Predictions)
+    control: Control = field(default_factory=Control)
+    metrics: Metrics = field(default_factory=Metrics)
+    security: Security = field(default_factory=Security)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    network: Network = field(default_factory=Network)
+    learning: Learning = field(default_factory=Learning)
+    memory: Memory = field(default_factory=Memory)
+    stream: Annotated[list[Stream], Meta(min_length=1)]

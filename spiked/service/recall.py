@@ -1,0 +1,110 @@
+"""The last moments of a stream, kept as steps, so that a label that comes late can still teach."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiked.learners.contract import Steps
+
+MAX_ENTRIES = 4_000_000
+"""Active channels kept at most (32 MB), whatever the stream does."""
+
+
+def join(parts: list[Steps]) -> Steps:
+    """Put consecutive runs of steps together."""
+    indptr = [np.zeros(1, np.int64)]
+    at = 0
+    for part in parts:
+        indptr.append(part.indptr[1:] + at)
+        at += int(part.indptr[-1])
+    return Steps(
+        parts[0].first,
+        np.concatenate(indptr),
+        np.concatenate([p.indices for p in parts]),
+        np.concatenate([p.counts for p in parts]),
+    )
+
+
+class Recall:
+    """Kept steps of one stream: at least `memory_steps` of them, since the last reset but one.
+
+    A reset is kept as a mark: the dynamics were at rest there.
+    """
+
+    def __init__(self, memory_steps: int) -> None:
+        self.memory_steps = memory_steps
+        self._parts: deque[tuple[Steps, bool]] = deque()
+        self._entries = 0
+        self._at_rest = True
+
+    def add(self, steps: Steps) -> None:
+        """Keep a run of steps, and let go of what is older than the memory."""
+        if not self.memory_steps or not steps.n:
+            return
+        if steps.n > self.memory_steps:
+            steps = steps.slice(steps.n - self.memory_steps, steps.n)
+        if len(steps.indices) > MAX_ENTRIES:
+            self.clear()
+            return
+        self._parts.append((Steps(*(a if isinstance(a, int) else a.copy() for a in steps)), self._at_rest))
+        self._entries += len(steps.indices)
+        self._at_rest = False
+        horizon = steps.first + steps.n - self.memory_steps
+        while self._entries > MAX_ENTRIES or self._parts[0][0].first + self._parts[0][0].n <= horizon:
+            self._entries -= len(self._parts.popleft()[0].indices)
+
+    def mark_reset(self) -> None:
+        """The dynamics are at rest here."""
+        self._at_rest = True
+
+    def clear(self) -> None:
+        """Forget everything: stream time has begun anew."""
+        self._parts.clear()
+        self._entries = 0
+        self._at_rest = True
+
+    def span(self, first: int, end: int) -> Steps | None:
+        """Kept steps from the last rest at or before `first` (or the oldest kept) up to `end`.
+
+        None where step `end` - 1 is no longer, or not yet, kept.
+        """
+        parts: list[Steps] = []
+        for steps, at_rest in self._parts:
+            if steps.first >= end:
+                break
+            if at_rest and steps.first <= first:
+                parts = []
+            parts.append(steps)
+        if not parts:
+            return None
+        whole = join(parts)
+        if whole.first + whole.n < end or end <= whole.first:
+            return None
+        return whole.slice(0, end - whole.first)
+
+    def state(self) -> dict[str, NDArray]:
+        """Arrays for a checkpoint."""
+        parts = [p for p, _ in self._parts]
+        none = np.zeros(0, np.int64)
+        whole = join(parts) if parts else Steps(0, np.zeros(1, np.int64), none.astype(np.int32), none.astype(np.float32))
+        marks = np.array([[p.first, p.n, rest] for p, rest in self._parts], np.int64).reshape(-1, 3)
+        return {
+            "marks": marks, "indptr": whole.indptr, "indices": whole.indices, "counts": whole.counts,
+            "at_rest": np.array([self._at_rest]),
+        }  # fmt: skip
+
+    def load_state(self, state: dict[str, NDArray]) -> None:
+        """Continue from `state`."""
+        self.clear()
+        at = 0
+        for first, n, rest in state["marks"].tolist():
+            indptr = state["indptr"][at : at + n + 1]
+            a, b = int(indptr[0]), int(indptr[-1])
+            part = Steps(first, indptr - a, state["indices"][a:b].copy(), state["counts"][a:b].copy())
+            self._parts.append((part, bool(rest)))
+            self._entries += b - a
+            at += n
+        self._at_rest = bool(state["at_rest"][0])

@@ -1,0 +1,119 @@
+"""What the outside says a stream shows, when: targets as intervals of steps, and the cues that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiked.learners.contract import CLOSE, READ, UNLABELLED
+
+MAX_PENDING = 1024
+"""Targets that may wait for their time; a sender that announces more is flooding."""
+
+
+@dataclass
+class Interval:
+    """A label that holds from step `first` up to, not including, `end` (None: until the next target)."""
+
+    first: int
+    end: int | None
+    label: int
+
+    def closings(self, window: int, first: int, stop: int) -> list[int]:
+        """Steps in [first, stop) after which a window of this interval closes.
+
+        An interval is cut into equal windows of about `window` steps; the last ends with it.
+        """
+        if self.end is None:
+            k = max(0, (first - self.first) // window - 1)
+            ends = range(self.first + (k + 1) * window, stop + 1, window)
+            return [e - 1 for e in ends if first <= e - 1 < stop]
+        n = max(1, round((self.end - self.first) / window))
+        length = (self.end - self.first) / n
+        k = max(0, int((first - self.first) / length) - 1)
+        found = []
+        while k < n:
+            k += 1
+            at = self.first + round(k * length) - 1
+            if at >= stop:
+                break
+            if at >= first:
+                found.append(at)
+        return found
+
+
+class Schedule:
+    """The targets of one stream.
+
+    Parameters
+    ----------
+    window_steps : length of a learning window, where a target's own end does not come first.
+    every_steps : distance of two predictions.
+    """
+
+    def __init__(self, window_steps: int, every_steps: int) -> None:
+        self.window_steps, self.every_steps = window_steps, every_steps
+        self.intervals: list[Interval] = []
+
+    def __len__(self) -> int:
+        return len(self.intervals)
+
+    def add(self, first: int, end: int | None, label: int) -> None:
+        """Let `label` hold from step `first` until `end`; what was said before about that time gives way.
+
+        `UNLABELLED` ends what is on. The cost is that of the targets still waiting.
+        """
+        kept = []
+        for interval in self.intervals:
+            if interval.first < first:
+                if interval.end is None or interval.end > first:
+                    interval.end = first
+                kept.append(interval)
+            elif end is None:
+                end = interval.first if interval.first > first else None
+                if interval.first > first:
+                    kept.append(interval)
+            elif interval.end is None or interval.end > end:
+                interval.first = max(interval.first, end)
+                kept.append(interval)
+        if label != UNLABELLED:
+            kept.append(Interval(first, end, label))
+        self.intervals = sorted(kept, key=lambda i: i.first)
+
+    def label_at(self, step: int) -> int:
+        """The label that is on during a step."""
+        for interval in self.intervals:
+            if interval.first <= step and (interval.end is None or step < interval.end):
+                return interval.label
+        return UNLABELLED
+
+    def cues(self, first: int, n: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        """Flags and labels for the `n` steps from `first`; intervals that end there are done with."""
+        flags = np.zeros(n, np.uint8)
+        labels = np.full(n, UNLABELLED, np.int32)
+        flags[(-(first + 1)) % self.every_steps :: self.every_steps] = READ
+        stop = first + n
+        for interval in self.intervals:
+            if interval.first >= stop:
+                break
+            a, b = max(interval.first, first), stop if interval.end is None else min(interval.end, stop)
+            labels[a - first : b - first] = interval.label
+            for at in interval.closings(self.window_steps, first, stop):
+                flags[at - first] |= CLOSE
+        self.intervals = [i for i in self.intervals if i.end is None or i.end > stop]
+        return flags, labels
+
+    def clear(self) -> None:
+        """Forget everything: stream time has begun anew."""
+        self.intervals = []
+
+    def state(self) -> list[list[Any]]:
+        """Plain data for a checkpoint."""
+        return [[i.first, i.end, i.label] for i in self.intervals]
+
+    def load_state(self, state: list[list[Any]]) -> None:
+        """Continue from `state`."""
+        self.intervals = [Interval(*item) for item in state]
