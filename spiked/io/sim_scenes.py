@@ -1,9 +1,9 @@
 """What the simulated sensors look at and listen to: digits and shapes under saccades, spoken vowels.
 
 All generators are endless, seeded, and balanced: they go through the classes in rounds, each in a new random order.
-``split`` is ``"train"`` or ``"test"``. For the digits these are different images: of scikit-learn's 1,797, which lie
-in the order in which the writers handed them in, the last 360 are for testing, the first 1,437 for training. Shapes
-and vowels are drawn afresh each time, from random streams of their own.
+``split`` is ``"train"`` or ``"test"``. For the digits these are different images: of scikit-learn's 1,797, in the
+order in which they are stored, the first 1,437 are for training and the last 360 for testing. Shapes and vowels are
+drawn afresh each time, from random streams of their own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Fixed spiking features under a head that learns at once: the default learner.
 
 LIF layers whose weights stay as they were made (`receptive`), exponential traces of the last layer's spikes at several
-time constants, their square roots as features, and a streaming discriminant on them (`discriminant`). Nothing needs to
-know where a sample begins: the traces fade by themselves.
+time constants, their square roots as features (the variance of a count grows with its mean; its root's does not), and
+a streaming discriminant on them (`discriminant`). Nothing needs to know where a sample begins: the traces fade by
+themselves.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from spiked.learners.lif import Lif, LifState, decay, lif_step, make_lif_state
 from spiked.learners.state import StateMixin
 
 HEADS = ("discriminant", "prototype")
+ROOT_OFFSET = np.float32(0.25)
+"""Added under the root: the first spike shall not count for more than all that follow."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class FixedSpec:
 
     head: str = "discriminant"
     trace_ms: tuple[float, ...] = (20.0, 50.0, 100.0, 200.0, 400.0)
-    ridge: float = 1.0
+    ridge: float = 5.0
 
 
 class _Traces(NamedTuple):
@@ -58,7 +61,7 @@ def _read(traces, head, state, scores, spikes, row):  # type: ignore[no-untyped-
     n_tau, n = traces.trace.shape
     for m in range(n_tau):
         for j in range(n):
-            traces.features[m * n + j] = np.sqrt(traces.trace[m, j])
+            traces.features[m * n + j] = np.sqrt(traces.trace[m, j] + ROOT_OFFSET)
     said = np.empty(len(head.count))
     score(head, traces.features, said)
     for k in range(len(said)):

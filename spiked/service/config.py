@@ -107,7 +107,7 @@ class Network(Section):
     trace_ms: Annotated[list[Positive], Meta(min_length=1)] = field(
         default_factory=lambda: [20.0, 50.0, 100.0, 200.0, 400.0]
     )
-    ridge: Positive = 1.0
+    ridge: Positive = 5.0
     tau_out_ms: Positive = 50.0
     seed: Whole = 0
 

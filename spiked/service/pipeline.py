@@ -24,6 +24,7 @@ from spiked.io.binner import Binner
 from spiked.io.events import EVENT_DTYPE, Events
 from spiked.io.wire import Kind, Message, WireError
 from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps
+from spiked.learners.fixed import FixedLearner
 from spiked.service.build import AnyLearner, binner_spec, build_learner
 from spiked.service.config import Config
 from spiked.service.config import Stream as StreamConfig
@@ -103,6 +104,7 @@ class Stream:
         self.stats = StreamStats(len(self.learner.net.beta))
         self.learning = config.learning.enabled
         self.last_final_us = -1
+        self._weights_before: dict[int, NDArray] = {}
         self.values: list[NDArray[np.float32]] = []  # target vectors that an interval may still name
 
     def take(self, message: Message, arrived_s: float) -> list[Prediction]:
@@ -336,6 +338,36 @@ class Stream:
         p.rejected, self.last_final_us = record["rejected"], record["last_final_us"]
         self.learning, self.learner.rate = record["learning"], record["rate"]
         self.stats.load_state(record["stats"])
+
+    def roll_back(self, arrays: dict[str, NDArray], record: dict[str, Any]) -> None:
+        """Take the knowledge of a checkpoint, and stay where the stream is, at rest.
+
+        Classes that came since are known by name only, and nothing is known of them.
+        """
+        learner = build_learner(self.config)
+        prefix = "learner."
+        learner.load_state({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
+        learner.reset()
+        known = list(record["classes"])
+        newer = [name for name in self.classes if name not in known]
+        if newer:
+            learner.grow(len(known) + len(newer))
+        self.learner, self.classes = learner, known + newer
+        self.schedule.clear()  # its labels are numbers of the classes before
+        self.recall.mark_reset()
+        self._weights_before.clear()
+
+    def norms(self) -> list[tuple[float, float]]:
+        """Norm of each layer's weights, and of their change since the last call."""
+        out = []
+        layers = len(self.learner.net.beta) + isinstance(self.learner, FixedLearner)
+        for layer in range(layers):
+            weight = self.learner.weights(layer)
+            before = self._weights_before.get(layer)
+            moved = 0.0 if before is None or before.shape != weight.shape else float(np.linalg.norm(weight - before))
+            self._weights_before[layer] = weight
+            out.append((float(np.linalg.norm(weight)), moved))
+        return out
 
     def weight_digest(self) -> str:
         """Digest of everything learnt: equal digests, equal learners."""

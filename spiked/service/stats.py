@@ -43,10 +43,14 @@ class WireStats:
 
     def __init__(self) -> None:
         self.rejected: dict[tuple[str, str], int] = {}
+        self.refused = 0
+        self.last_key = ("", "")
         self.last_refusal = ""
 
     def reject(self, stream: str, reason: str, detail: str) -> None:
         """Count one refusal."""
+        self.refused += 1
+        self.last_key = stream, reason
         self.rejected[stream, reason] = self.rejected.get((stream, reason), 0) + 1
         self.last_refusal = f"{stream}: {reason}: {detail}"
 

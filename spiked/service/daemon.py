@@ -1,0 +1,253 @@
+"""The daemon: start, loop, stop. `pipeline` is what happens to one message; this is everything around it.
+
+One thread owns the sockets and runs the streams. Beside it, HTTP answers scrapes and one thread writes checkpoints.
+Signal handlers only set a flag and write one byte to a descriptor that the poller watches: a signal does not
+interrupt a ZeroMQ poll.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import zmq
+from prometheus_client import CollectorRegistry
+
+from spiked.io.sink import Sink
+from spiked.io.source import Source
+from spiked.service.checkpoints import CheckpointStore
+from spiked.service.checkpoint_writer import CheckpointWriter
+from spiked.service.config import Config
+from spiked.service.control import Control
+from spiked.service.http import HttpServer
+from spiked.service.knowledge import capture, restore
+from spiked.service.log import Decades
+from spiked.service.metrics import DaemonStats, SpikedCollector
+from spiked.service.notify import notify, watchdog_interval_s
+from spiked.service.pipeline import Pipeline
+from spiked.service.prediction import Prediction
+from spiked.service.warmup import warm_up
+
+log = logging.getLogger("spiked.daemon")
+
+BATCH_MESSAGES = 64
+"""Messages taken before control and timers get their turn."""
+POLL_MS = 200
+STALL_S = 30.0
+"""A loop that has not come round for so long is not healthy."""
+STOP_S = 1.5
+"""What stopping may take for the last checkpoint."""
+
+
+class StateDirError(OSError):
+    """A state directory that cannot be used."""
+
+
+class Daemon:
+    """One running daemon.
+
+    Parameters
+    ----------
+    config : a checked configuration.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.stats = DaemonStats()
+        self.stopping = ""
+        self.ready = False
+        self.pipeline: Pipeline
+        self.writer: CheckpointWriter
+        self.store: CheckpointStore
+        self._progress = time.monotonic()
+        self._decades = Decades()
+
+    def run(self) -> int:
+        """Serve until a signal or a ``stop`` request; returns the exit code."""
+        with contextlib.ExitStack() as stack:
+            wake = stack.enter_context(_signals(self))
+            stack.enter_context(_lock(Path(self.config.daemon.state_dir)))
+            self._open(stack)
+            self._loop(wake)
+            notify("STOPPING=1")
+            log.info("stopping: %s", self.stopping)
+            self._last_checkpoint()
+        return 0
+
+    def _open(self, stack: contextlib.ExitStack) -> None:
+        """Bring everything up, in the order in which it can fail cheaply."""
+        c = self.config
+        registry = CollectorRegistry()
+        http = HttpServer(c.metrics.host, c.metrics.port, registry, self._healthy, self._is_ready)
+        stack.callback(http.close)
+        context = zmq.Context()
+        stack.callback(context.term)
+        limit = int(c.ingest.max_message_mb * 1e6)
+        ids = [s.id for s in c.stream]
+        self.source = Source(context, c.ingest.endpoint, c.ingest.mode, ids, limit, c.ingest.queue_messages)
+        stack.callback(self.source.close)
+        self.sink = Sink(context, c.predictions.endpoint, c.predictions.queue_messages)
+        stack.callback(self.sink.close)
+        self.pipeline = Pipeline(c)
+        self.control = Control(context, c.control.endpoint, self)
+        stack.callback(self.control.close)
+        self.store = CheckpointStore(Path(c.daemon.state_dir) / "checkpoints", c.checkpoint.keep)
+        self.writer = CheckpointWriter(self.store)
+        stack.callback(self.writer.close)
+        began = time.perf_counter()
+        warm_up(c)
+        self.stats.compile_seconds = time.perf_counter() - began
+        loaded = self.store.load()
+        if loaded is not None:
+            restore(self.pipeline, loaded.arrays, loaded.record)
+            self.stats.checkpoint_time = time.time() - (self.store.age_s())
+            log.info("continuing from checkpoint %s", loaded.name)
+        registry.register(SpikedCollector(self.pipeline, self.stats))
+        gc.collect()
+        gc.freeze()  # what lives now lives on: collections need not look at it again
+        self.ready = True
+        notify("READY=1")
+        log.info(
+            "ready: events to %s, predictions from %s, control at %s, http://%s:%d; kernels in %.1f s",
+            c.ingest.endpoint, c.predictions.endpoint, c.control.endpoint, c.metrics.host, http.port,
+            self.stats.compile_seconds,
+        )  # fmt: skip
+
+    def _loop(self, wake: socket.socket) -> None:
+        poller = zmq.Poller()
+        for item in (self.source.socket, self.sink.socket, self.control.socket, wake):
+            poller.register(item, zmq.POLLIN)
+        watchdog_s = watchdog_interval_s()
+        next_checkpoint = time.monotonic() + self.config.checkpoint.every_s
+        next_watchdog = 0.0
+        while not self.stopping:
+            ready = dict(poller.poll(POLL_MS))
+            self._progress = now = time.monotonic()
+            if wake in ready or wake.fileno() in ready:
+                with contextlib.suppress(BlockingIOError):
+                    wake.recv(64)
+            if self.sink.socket in ready:
+                self.sink.follow_subscriptions()
+            self.control.serve()
+            self._follow_writer()
+            if self.source.socket in ready:
+                self._take_messages()
+            if now >= next_checkpoint:
+                next_checkpoint = now + self.config.checkpoint.every_s
+                self.checkpoint()
+            if watchdog_s is not None and now >= next_watchdog:
+                next_watchdog = now + watchdog_s
+                notify("WATCHDOG=1")
+
+    def _take_messages(self) -> None:
+        """Take waiting messages, up to a batch."""
+        for _ in range(BATCH_MESSAGES):
+            frames = self.source.receive()
+            if frames is None or self.stopping:
+                return
+            arrived = time.monotonic()
+            before = self.pipeline.wire.refused
+            try:
+                predictions = self.pipeline.handle(frames, arrived)
+            except Exception:  # a fault of ours must not take the other streams down
+                self.pipeline.wire.reject("unknown", "internal", "a fault of the daemon, see the log")
+                log.exception("a message could not be handled: this is a fault of spiked")
+                continue
+            self.publish(predictions)
+            if self.pipeline.wire.refused != before:
+                key = self.pipeline.wire.last_key
+                if n := self._decades(key):
+                    log.warning("message %d refused: %s", n, self.pipeline.wire.last_refusal)
+
+    def publish(self, predictions: list[Prediction]) -> None:
+        """Send predictions, and take their latency."""
+        for prediction in predictions:
+            stats = self.pipeline.streams[prediction.stream].stats
+            now = time.monotonic()
+            stats.latency_seconds.observe(now - prediction.arrived_s)
+            if not self.sink.send(prediction.stream, prediction.to_json(now)):
+                stats.dropped_predictions += 1
+
+    def checkpoint(self) -> None:
+        """Copy what is known and hand it to the writer; the streams go on at once."""
+        self.writer.submit(*capture(self.pipeline))
+
+    def _follow_writer(self) -> None:
+        w, s = self.writer, self.stats
+        if w.failures > s.checkpoints["failed"]:
+            log.error("checkpoint failed: %s", w.last_error)
+        if w.last is not None and w.successes > s.checkpoints["ok"]:
+            s.checkpoint_bytes, s.checkpoint_seconds, s.checkpoint_time = w.last.bytes, w.last.seconds, time.time()
+            log.debug("checkpoint %s: %d bytes in %.3f s", w.last.name, w.last.bytes, w.last.seconds)
+        s.checkpoints["ok"], s.checkpoints["failed"] = w.successes, w.failures
+
+    def _last_checkpoint(self) -> None:
+        if not self.config.checkpoint.on_stop:
+            return
+        self.checkpoint()
+        if not self.writer.flush(STOP_S):
+            log.error("the last checkpoint was not written within %.1f s", STOP_S)
+        self._follow_writer()
+
+    def _healthy(self) -> tuple[bool, str]:
+        behind = time.monotonic() - self._progress
+        if self.ready and behind > STALL_S:
+            return False, f"stalled: no progress for {behind:.0f} s"
+        return True, "alive" if self.ready else "starting"
+
+    def _is_ready(self) -> tuple[bool, str]:
+        return (True, "ready") if self.ready and not self.stopping else (False, self.stopping or "starting")
+
+
+@contextlib.contextmanager
+def _signals(daemon: Daemon) -> Iterator[socket.socket]:
+    """SIGINT and SIGTERM ask the loop to stop; yields the socket that wakes it."""
+    receiver, sender = socket.socketpair()
+    receiver.setblocking(False)
+    sender.setblocking(False)
+
+    def stop(number: int, _frame: Any) -> None:
+        daemon.stopping = signal.Signals(number).name
+
+    old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    old_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    try:
+        yield receiver
+    finally:
+        signal.set_wakeup_fd(old_fd)
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        receiver.close()
+        sender.close()
+
+
+@contextlib.contextmanager
+def _lock(directory: Path) -> Iterator[IO[str]]:
+    """Hold the state directory: two daemons in one would overwrite each other's knowledge."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = (directory / "lock").open("a+")
+    except OSError as error:
+        raise StateDirError(f"daemon.state_dir: {directory}: cannot be written: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StateDirError(
+                f"daemon.state_dir: {directory} is in use by the daemon with pid {file.read().strip() or 'unknown'}"
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield file
