@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import shutil
+import stat
 import subprocess
 import sys
 import threading
@@ -43,6 +46,44 @@ except CheckpointError as error:
 
 def files(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
+
+
+class CrashError(BaseException):
+    """Ends a save where it stands: nothing is tidied up, as after a kill."""
+
+
+@pytest.mark.parametrize("crash_at", range(7))
+def test_cut_short_before_each_step_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int) -> None:
+    store = CheckpointStore(tmp_path)
+    first = store.save({"a": np.ones(3)}, {"n": 1}).name
+    done: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def step(what: str) -> None:
+        if len(done) == crash_at:
+            raise CrashError
+        done.append(what)
+
+    def counted_fsync(handle: int) -> None:
+        step("fsync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "fsync file")
+        fsync(handle)
+
+    def counted_rename(path: Path, target: Path) -> Path:
+        step("rename " + target.suffix)
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", counted_fsync)
+        patched.setattr(Path, "rename", counted_rename)
+        with contextlib.suppress(CrashError):
+            store.save({"a": np.full(3, 2.0)}, {"n": 2})
+    order = ["fsync file", "fsync file", "rename .safetensors", "fsync folder", "rename .json", "fsync folder"]
+    assert done == order[:crash_at]
+    store = CheckpointStore(tmp_path)
+    loaded = store.load()
+    assert loaded is not None and loaded.record["n"] == (2 if crash_at > 4 else 1)
+    assert (loaded.arrays["a"] == loaded.record["n"]).all()
+    assert first in store.names() and not [f for f in files(tmp_path) if f.endswith(".tmp")]
 
 
 def test_killed_at_any_moment_the_store_loads(tmp_path: Path) -> None:

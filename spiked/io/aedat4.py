@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,25 @@ from spiked.io.chunks import Blocks, Opened, RecordingError
 from spiked.io.events import EVENT_DTYPE, Geometry
 
 MAGIC = b"#!AER-DAT4.0\r\n"
+_MAX_HEADER = 16 << 20
 _MAX_JUMP_US = 86_400_000_000  # a day between neighbouring packets is a damaged clock, not a pause
+
+
+class _FaultError(ValueError):
+    """What the package makes of damaged bytes."""
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Turn the package's errors into one; its panics too, which are no `Exception` and have no importable class."""
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        raise _FaultError(" ".join(str(error).split())) from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _FaultError("the package aedat gave up") from None
 
 
 def _decoder(path: Path) -> Any:
@@ -30,9 +49,19 @@ def _decoder(path: Path) -> Any:
     except ImportError:
         raise RecordingError(f"{path}: AEDAT4 needs the package aedat: pip install 'spiked[files]'") from None
     try:
-        return aedat.Decoder(str(path))
-    except (RuntimeError, ValueError, OSError) as error:
+        _header(path).decode()  # the package panics at text that is not UTF-8
+        with _faults():
+            return aedat.Decoder(str(path))
+    except ValueError as error:
         raise RecordingError(f"{path}: AEDAT4 header is cut off or damaged ({error})") from None
+
+
+def _header(path: Path) -> bytes:
+    """The XML within the header."""
+    with path.open("rb") as file:
+        file.seek(len(MAGIC))
+        header = file.read(min(int.from_bytes(file.read(4), "little"), _MAX_HEADER))
+    return header[max(0, header.find(b"<dv")) :] if b"<dv" in header else b""
 
 
 def _end_of_frames(header: bytes) -> int | None:
@@ -52,7 +81,7 @@ def _frames(path: Path, warnings: list[str]) -> Iterator[int]:
     file_bytes = path.stat().st_size
     with path.open("rb") as file:
         (header_bytes,) = struct.unpack("<I", file.read(len(MAGIC) + 4)[len(MAGIC) :])
-        end = _end_of_frames(file.read(min(header_bytes, 1 << 24)))
+        end = _end_of_frames(file.read(min(header_bytes, _MAX_HEADER)))
         at = len(MAGIC) + 4 + header_bytes
         stop = file_bytes if end is None else end
         while at < min(stop, file_bytes):
@@ -94,8 +123,9 @@ def _blocks(path: Path, stream_id: int, warnings: list[str]) -> Blocks:
     last_t: int | None = None
     for at in _frames(path, warnings):
         try:
-            packet = next(decoder, None)
-        except (RuntimeError, ValueError) as error:
+            with _faults():
+                packet = next(decoder, None)
+        except _FaultError as error:
             warnings.append(f"{path}: damaged packet at byte {at}, the rest left out ({error})")
             return
         if packet is None:

@@ -18,7 +18,7 @@ from spiked.learners.jit import kernel
 
 COUNT_MODES = ("binary", "sum", "clip")
 HOT_WINDOW_US = 1_000_000.0  # memory of the hot-pixel rate estimate
-_NEVER = -(1 << 62)
+_NEVER = -(1 << 61)  # stream time stays below 2^62: the difference fits 63 bits
 _LATE, _REFRACTORY, _HOT, _CLAMPED = range(4)
 
 
@@ -80,8 +80,22 @@ def _sorted_order(events, n):  # type: ignore[no-untyped-def]
 
 @kernel
 def _bin(  # type: ignore[no-untyped-def]
-    events, n, n_waiting, next_step, end_step, grid, modes, hot_pixel_hz, seen_us, rate, rate_us, tally, indptr, indices,
-    counts, dropped,
+    events,
+    n,
+    n_waiting,
+    next_step,
+    end_step,
+    grid,
+    modes,
+    hot_pixel_hz,
+    seen_us,
+    rate,
+    rate_us,
+    tally,
+    indptr,
+    indices,
+    counts,
+    dropped,
 ):
     """Emit steps `next_step` .. `end_step` - 1 from the first `n` events; returns how many events still wait.
 
@@ -200,7 +214,11 @@ class Binner:
         return int(self._dropped[_CLAMPED])
 
     def start(self, t_us: int) -> None:
-        """Begin stream time at `t_us`, forgetting events and filters of the time before."""
+        """Begin stream time at `t_us`, forgetting events and filters of the time before.
+
+        Events that still waited are counted as late: their steps will never run.
+        """
+        self._dropped[_LATE] += self._n
         self.next_step = t_us // self.spec.dt_us
         self._n = 0
         self._seen_us.fill(_NEVER)
@@ -233,12 +251,23 @@ class Binner:
         indices = np.empty(n, np.int32)
         counts = np.empty(n, np.float32)
         self._n = _bin(
-            self._events, n, self._n, first, end_step, self._grid, self._modes, self.spec.hot_pixel_hz, self._seen_us,
+            self._events, n, self._n, first, end_step, self._grid, self._modes, float(self.spec.hot_pixel_hz), self._seen_us,
             self._rate, self._rate_us, self._tally, indptr, indices, counts, self._dropped,
         )  # fmt: skip
         self.next_step = end_step
         nnz = int(indptr[-1])
         return Steps(first, indptr, indices[:nnz], counts[:nnz])
+
+    def cut(self, t_us: int) -> Steps:
+        """Emit the present step from its events before `t_us` alone; after it the step begins anew."""
+        assert self.next_step is not None, "start() comes first"
+        step, waiting = self.next_step, self._events[: self._n].copy()
+        self._n = 0
+        steps = self.push(waiting[waiting["t"] < t_us], step + 1)
+        later = waiting[waiting["t"] >= t_us]
+        self._events[: len(later)] = later
+        self._n, self.next_step = len(later), step
+        return steps
 
     def state(self) -> dict[str, NDArray]:
         """Copies of everything that the future depends on."""

@@ -54,22 +54,29 @@ def read_full(file: BinaryIO, buffer: NDArray[np.uint8]) -> int:
 def text_header(path: Path, mark: bytes, end: bytes | None = None) -> tuple[list[str], int]:
     """Lines at the start of a file that begin with `mark`, up to and including the line `end`; the bytes they take.
 
-    A line is printable text, so that an event that happens to begin with `mark` is not taken for one.
+    A line is printable text and ends as the first line does, so that an event that happens to begin with `mark` is
+    not taken for one.
 
     Raises
     ------
-    RecordingError : the file stops within the header, or the header exceeds 16 MiB.
+    RecordingError : the file stops within the header, a line is damaged, or the header exceeds 16 MiB.
     """
     lines: list[str] = []
-    size = 0
+    size, line_end = 0, b""
     with path.open("rb") as file:
         while True:
             line = file.readline(MAX_HEADER_BYTES)
             text = line.rstrip(b"\r\n")
-            if not line.startswith(mark) or any(byte < 32 and byte != 9 for byte in text):
+            strange = sum(byte < 32 and byte != 9 for byte in text)
+            if line.startswith(mark) and 0 < strange < 0.1 * len(text):  # too much text to be events
+                raise RecordingError(f"{path}: damaged header line at byte {size}")
+            if not line.startswith(mark) or strange:
                 return lines, size
             if not line.endswith(b"\n"):
                 raise RecordingError(f"{path}: header cut off at byte {size + len(line)}")
+            line_end = line_end or (b"\r\n" if line.endswith(b"\r\n") else b"\n")
+            if not line.endswith(line_end):
+                return lines, size
             size += len(line)
             if size > MAX_HEADER_BYTES:
                 raise RecordingError(f"{path}: header of more than {MAX_HEADER_BYTES} bytes")

@@ -224,10 +224,15 @@ def decode_events(message: Message, jitter_us: int = 0) -> Events:
         events = np.empty(0, EVENT_DTYPE)
     else:
         try:
-            events = evt.decode_evt_payload(int(codec), payload, head.t_first, head.count, head.width, head.height)
+            jitter = max(jitter_us, evt.JITTER_US)
+            events = evt.decode_evt_payload(
+                int(codec), payload, head.t_first, head.count, head.width, head.height, jitter
+            )
         except ValueError as error:
             reason = "range" if "outside" in str(error) else "size" if "multiple" in str(error) else "count"
             raise WireError(reason, str(error), stream) from None
+    events = events.view()
+    events.flags.writeable = False  # one array type for the kernel, whatever the codec
     begin = max(0, head.t_first - jitter_us)
     bad = int(_out_of_range(events, head.width, head.height, np.uint64(begin), np.uint64(head.t_last + MAX_AHEAD_US)))
     if bad >= 0:
@@ -328,4 +333,3 @@ class Sender:
     def reset(self, t_us: int) -> list[bytes]:
         """End of a sample: dynamics return to rest, weights stay."""
         return self._message(Kind.RESET, 0, t_us, t_us, b"", 0)
-

@@ -32,15 +32,16 @@ def binner_spec(stream: Stream) -> BinnerSpec:
     )
 
 
-def build_learner(stream: Stream) -> AnyLearner:
-    """A fresh learner: the same configuration and seed give the same weights."""
+def build_learner(stream: Stream, n_classes: int | None = None) -> AnyLearner:
+    """A fresh learner: the same configuration and seed give the same weights.
+
+    `n_classes` takes the place of the configuration's own number of classes.
+    """
     network, learning = stream.network, stream.learning
     spec = binner_spec(stream)
     grid, rng = spec.grid, np.random.default_rng(network.seed)
-    layers = [
-        LayerSpec(layer.neurons, layer.tau_mem_ms, layer.threshold, layer.reset) for layer in network.layers
-    ]
-    n_out = network.outputs or len(network.classes)
+    layers = [LayerSpec(layer.neurons, layer.tau_mem_ms, layer.threshold, layer.reset) for layer in network.layers]
+    n_out = network.outputs or (len(network.classes) if n_classes is None else n_classes)
     gradient = network.head == "gradient"
     if gradient:
         fires = learning.objective == "rate_ce" or network.decoder == "rate"

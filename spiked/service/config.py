@@ -10,8 +10,8 @@ from msgspec import Meta, Struct, field
 
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=1)]
-Whole = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1, le=1 << 53)]
+Whole = Annotated[int, Meta(ge=0, le=1 << 53)]
 
 
 def default_state_dir() -> str:
@@ -38,7 +38,7 @@ class Ingest(Section):
 
     endpoint: str = "tcp://127.0.0.1:5570"
     mode: Literal["pull", "sub"] = "pull"
-    max_message_mb: Annotated[float, Meta(gt=0, le=1024)] = 16
+    max_message_mb: Annotated[float, Meta(gt=0, le=1024)] = 16.0
     queue_messages: Count = 1000
 
 
@@ -46,7 +46,7 @@ class Predictions(Section):
     """``[predictions]``: where predictions leave, and how often in stream time."""
 
     endpoint: str = "tcp://127.0.0.1:5571"
-    every_ms: Positive = 10
+    every_ms: Positive = 10.0
     queue_messages: Count = 1000
 
 
@@ -145,7 +145,7 @@ class Checkpoint(Section):
 class Stream(Section):
     """``[[stream]]``: one sensor. Its `network`, `learning` and `memory` are complete after loading."""
 
-    id: Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$")]
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
     width: Annotated[int, Meta(ge=1, le=32768)]
     height: Annotated[int, Meta(ge=1, le=32768)]
     planes: Annotated[int, Meta(ge=1, le=2)] = 2

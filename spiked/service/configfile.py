@@ -53,11 +53,14 @@ def parse_config(raw: dict[str, Any]) -> Config:
     if not isinstance(streams, list) or not streams or not all(isinstance(s, dict) for s in streams):
         raise ConfigError("stream: none given; write a [[stream]] table with id, width and height")
     merged = {name: value for name, value in raw.items() if name != "stream"}  # what holds for all is checked first
-    merged["stream"] = [{**s, **{name: _overlay(raw.get(name, {}), s.get(name, {})) for name in PER_STREAM}} for s in streams]
+    merged["stream"] = [
+        {**s, **{name: _overlay(raw.get(name, {}), s.get(name, {})) for name in PER_STREAM}} for s in streams
+    ]
     try:
         config = msgspec.convert(merged, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(str(error), merged)) from None
+    _check_finite("", merged)
     for place, endpoint in (
         ("ingest", config.ingest.endpoint),
         ("predictions", config.predictions.endpoint),
@@ -113,6 +116,18 @@ def _check_keys(raw: dict[str, Any], kind: type[Section], place: str) -> None:
                     _check_keys(item, section, where if k is None else f"{where}[{k}]")
 
 
+def _check_finite(place: str, value: Any) -> None:
+    """Refuse ``inf`` and ``nan``, which TOML can write."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{place}: {value}; a finite number")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_finite(f"{place}.{key}" if place else key, item)
+    elif isinstance(value, list):
+        for k, item in enumerate(value):
+            _check_finite(f"{place}[{k}]", item)
+
+
 def _explain(message: str, raw: Any) -> str:
     """Turn msgspec's message and path into place, value, and what is allowed."""
     match = re.fullmatch(r"(.*?)(?: - at `\$(.*)`)?", message, re.DOTALL)
@@ -166,7 +181,9 @@ def _check_stream(place: str, stream: Stream, config: Config) -> None:
     if abs(dt_us - round(dt_us)) > 1e-9:
         raise ConfigError(f"{place}.dt_ms: {stream.dt_ms}; a whole number of microseconds")
     if config.predictions.every_ms < stream.dt_ms:
-        raise ConfigError(f"predictions.every_ms: {config.predictions.every_ms}; at least {place}.dt_ms, {stream.dt_ms}")
+        raise ConfigError(
+            f"predictions.every_ms: {config.predictions.every_ms}; at least {place}.dt_ms, {stream.dt_ms}"
+        )
     if max(stream.width, stream.height) < stream.downsample:
         raise ConfigError(f"{place}.downsample: {stream.downsample}; at most the sensor's size")
     if not stream.learning.rule:
@@ -187,10 +204,11 @@ def _check_network(place: str, network: Network) -> None:
         for name, off in later.items():
             if getattr(layer, name) != off:
                 raise ConfigError(f"{place}.layers[{k}].{name}: not available in this version; leave it out")
-        if not math.isfinite(layer.tau_mem_ms):
-            raise ConfigError(f"{place}.layers[{k}].tau_mem_ms: {layer.tau_mem_ms}; a finite time")
     if len(set(network.classes)) != len(network.classes):
         raise ConfigError(f"{place}.classes: a name stands twice")
+    for k, name in enumerate(network.classes):
+        if len(name.encode()) > 64:
+            raise ConfigError(f"{place}.classes[{k}]: {name!r} has {len(name.encode())} bytes; at most 64")
     if network.classes and network.outputs:
         raise ConfigError(f"{place}.outputs: {network.outputs}, but classes are given too; give one of the two")
     if len(network.classes) > network.max_classes:
@@ -213,6 +231,10 @@ def _check_learning(place: str, learning: Learning, network: Network) -> None:
             f'{place}.rule: "rtrl" moves the features under head = {network.head!r}, whose statistics then go stale; '
             'use head = "gradient", or rule = "none"'
         )
+    if learning.rule == "none" and network.head == "gradient":
+        raise ConfigError(
+            f'{place}.rule: "none", but head = "gradient" learns by a rule; use "rtrl", or enabled = false for no learning'
+        )
     if learning.feedback == "local":
         raise ConfigError(
             f"{place}.feedback: 'local' is not available in this version; allowed: 'symmetric', 'random', 'direct'"
@@ -221,7 +243,9 @@ def _check_learning(place: str, learning: Learning, network: Network) -> None:
         if learning.objective == "rate_ce":
             raise ConfigError(f'{place}.update: "step", but objective "rate_ce" is known only at a window\'s end')
         if learning.optimizer != "sgd":
-            raise ConfigError(f'{place}.optimizer: {learning.optimizer!r} needs whole windows; update "step" goes with "sgd"')
+            raise ConfigError(
+                f'{place}.optimizer: {learning.optimizer!r} needs whole windows; update "step" goes with "sgd"'
+            )
     if network.outputs and learning.objective != "membrane_mse":
         raise ConfigError(f'{place}.objective: {learning.objective!r} is for classes; outputs go with "membrane_mse"')
 
@@ -250,15 +274,19 @@ def _toml(value: Any) -> str:
         return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items() if v is not None) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(_toml(v) for v in value) + "]"
-    if isinstance(value, float) and math.isinf(value):
-        return "inf"
-    return msgspec.json.encode(value).decode()
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")  # the one character that TOML alone escapes
 
 
 def learner_digest(stream: Stream) -> str:
     """Digest of what a stream's learner is made from: a checkpoint of another learner must not be loaded."""
-    what = {k: v for k, v in msgspec.to_builtins(stream).items() if k not in ("learning", "memory", "network", "jitter_us", "late")}
-    what["network"] = {k: v for k, v in msgspec.to_builtins(stream.network).items() if k not in ("classes", "max_classes")}
+    what = {
+        k: v
+        for k, v in msgspec.to_builtins(stream).items()
+        if k not in ("learning", "memory", "network", "jitter_us", "late")
+    }
+    what["network"] = {
+        k: v for k, v in msgspec.to_builtins(stream.network).items() if k not in ("classes", "max_classes")
+    }
     learning = stream.learning
     what["learning"] = [learning.rule, learning.feedback, learning.update, learning.optimizer, learning.objective]
     return hashlib.sha256(msgspec.json.encode(what, order="deterministic")).hexdigest()[:16]

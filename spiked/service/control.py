@@ -136,6 +136,7 @@ class Control:
             roll_back(d.pipeline, stream.id, loaded.arrays, loaded.record)
             key = stream.id, "request"
             d.stats.rollbacks[key] = d.stats.rollbacks.get(key, 0) + 1
+        d.checkpoint()  # else a restart would undo it: the newest checkpoint is what it continues from
         return {"name": loaded.name}
 
     def _freeze(self, request: dict[str, Any]) -> dict[str, Any]:

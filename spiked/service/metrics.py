@@ -96,7 +96,7 @@ class SpikedCollector(Collector):
         def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> GaugeMetricFamily:
             return GaugeMetricFamily(f"spiked_{name}", text, labels=["stream", *labels])
 
-        lag = gauge("lag_seconds", "Age of the last message when it was done with, by the sender's clock")
+        lag = gauge("lag_seconds", "Age of the last message when it was taken, by the sender's clock")
         accuracy = gauge("accuracy", "Test-then-train accuracy, exponential window")
         forgetting = gauge("forgetting", "Mean over classes of best minus present accuracy")
         loss = gauge("loss", "Loss of labelled windows, exponential window")

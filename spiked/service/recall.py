@@ -29,9 +29,10 @@ def join(parts: list[Steps]) -> Steps:
 
 
 class Recall:
-    """Kept steps of one stream: at least `memory_steps` of them, since the last reset but one.
+    """The last `memory_steps` steps of one stream.
 
-    A reset is kept as a mark: the dynamics were at rest there.
+    A reset is kept as a mark: the dynamics were at rest there. Parts are let go of whole, but nothing older than the
+    memory is ever given out: how the stream was cut into parts does not show.
     """
 
     def __init__(self, memory_steps: int) -> None:
@@ -66,30 +67,45 @@ class Recall:
         self._entries = 0
         self._at_rest = True
 
-    def span(self, first: int, end: int) -> Steps | None:
-        """Kept steps from the last rest at or before `first` (or the oldest kept) up to `end`.
+    def holds(self, end: int) -> bool:
+        """Whether step `end` - 1 is kept."""
+        return end > self._oldest and any(p.first < end <= p.first + p.n for p, _ in self._parts)
 
-        None where step `end` - 1 is no longer, or not yet, kept.
+    def spans(self, first: int, end: int) -> list[Steps]:
+        """Kept steps from the last rest at or before `first` (or the oldest kept) up to `end`, cut at each rest.
+
+        Empty where step `end` - 1 is no longer, or not yet, kept.
         """
-        parts: list[Steps] = []
-        for steps, at_rest in self._parts:
-            if steps.first >= end:
+        if not self.holds(end):
+            return []
+        oldest = self._oldest
+        runs: list[list[Steps]] = [[]]
+        for part, at_rest in self._parts:
+            if part.first >= end:
                 break
-            if at_rest and steps.first <= first:
-                parts = []
-            parts.append(steps)
-        if not parts:
-            return None
-        whole = join(parts)
-        if whole.first + whole.n < end or end <= whole.first:
-            return None
-        return whole.slice(0, end - whole.first)
+            if part.first + part.n <= oldest:
+                continue
+            if at_rest and part.first >= oldest:
+                runs = [*([] if part.first <= first else runs), []]
+            kept = part.slice(max(0, oldest - part.first), min(part.n, end - part.first))
+            runs[-1].append(kept)
+        return [join(run) for run in runs if run]
+
+    @property
+    def _oldest(self) -> int:
+        """Number of the oldest step within the memory."""
+        if not self._parts:
+            return 0
+        last = self._parts[-1][0]
+        return last.first + last.n - self.memory_steps
 
     def state(self) -> dict[str, NDArray]:
         """Arrays for a checkpoint."""
         parts = [p for p, _ in self._parts]
         none = np.zeros(0, np.int64)
-        whole = join(parts) if parts else Steps(0, np.zeros(1, np.int64), none.astype(np.int32), none.astype(np.float32))
+        whole = (
+            join(parts) if parts else Steps(0, np.zeros(1, np.int64), none.astype(np.int32), none.astype(np.float32))
+        )
         marks = np.array([[p.first, p.n, rest] for p, rest in self._parts], np.int64).reshape(-1, 3)
         return {
             "marks": marks, "indptr": whole.indptr, "indices": whole.indices, "counts": whole.counts,

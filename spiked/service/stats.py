@@ -81,6 +81,11 @@ class StreamStats:
         self.latency_seconds = Histogram()
         self.lag_s = 0.0
 
+    def note_sent(self, sent_ns: int) -> None:
+        """Take the age of a message, by its sender's clock (0: it has none)."""
+        if sent_ns:
+            self.lag_s = max(0.0, time.time() - sent_ns * 1e-9)
+
     def ran(self, steps: int, seconds: float) -> None:
         """Count a compiled call."""
         self.steps += steps

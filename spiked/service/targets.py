@@ -12,6 +12,8 @@ from spiked.learners.contract import CLOSE, READ, UNLABELLED
 
 MAX_PENDING = 1024
 """Targets that may wait for their time; a sender that announces more is flooding."""
+FINAL = 4
+"""Cue flag that learners pass on untouched: a target ends with this step."""
 
 
 @dataclass
@@ -64,23 +66,17 @@ class Schedule:
     def add(self, first: int, end: int | None, label: int) -> None:
         """Let `label` hold from step `first` until `end`; what was said before about that time gives way.
 
-        `UNLABELLED` ends what is on. The cost is that of the targets still waiting.
+        An interval without an end is ended by the next one, whichever was said first. `UNLABELLED` is an interval like
+        any other. The cost is that of the targets still waiting.
         """
-        kept = []
-        for interval in self.intervals:
-            if interval.first < first:
-                if interval.end is None or interval.end > first:
-                    interval.end = first
-                kept.append(interval)
-            elif end is None:
-                end = interval.first if interval.first > first else None
-                if interval.first > first:
-                    kept.append(interval)
-            elif interval.end is None or interval.end > end:
-                interval.first = max(interval.first, end)
-                kept.append(interval)
-        if label != UNLABELLED:
-            kept.append(Interval(first, end, label))
+        if end is None:
+            end = min((i.first for i in self.intervals if i.first > first), default=None)
+        kept = [Interval(first, end, label)]
+        for i in self.intervals:
+            if i.first < first:
+                kept.append(Interval(i.first, first if i.end is None else min(i.end, first), i.label))
+            if end is not None and (i.first > first if i.end is None else i.end > end):
+                kept.append(Interval(max(i.first, end), i.end, i.label))
         self.intervals = sorted(kept, key=lambda i: i.first)
 
     def label_at(self, step: int) -> int:
@@ -100,11 +96,21 @@ class Schedule:
             if interval.first >= stop:
                 break
             a, b = max(interval.first, first), stop if interval.end is None else min(interval.end, stop)
+            if b <= a or interval.label == UNLABELLED:  # over before this run began, or nothing to learn
+                continue
             labels[a - first : b - first] = interval.label
             for at in interval.closings(self.window_steps, first, stop):
                 flags[at - first] |= CLOSE
-        self.intervals = [i for i in self.intervals if i.end is None or i.end > stop]
+            if interval.end == b:
+                flags[b - 1 - first] |= FINAL
+        self.let_go(stop)
         return flags, labels
+
+    def let_go(self, step: int, since: int | None = None) -> None:
+        """Forget intervals that end by `step`, and those that began before `since`."""
+        self.intervals = [
+            i for i in self.intervals if (i.end is None or i.end > step) and (since is None or i.first >= since)
+        ]
 
     def clear(self) -> None:
         """Forget everything: stream time has begun anew."""

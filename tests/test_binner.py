@@ -1,0 +1,178 @@
+"""The binner against a slow oracle, whatever the events, their order, and how the stream is cut into messages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from naive_binner import NaiveBinner
+
+from spiked.io.binner import Binner, BinnerSpec
+from spiked.io.events import EVENT_DTYPE, Geometry
+
+BASES = (0, 12_345, 1 << 61)
+WIDTH, HEIGHT = 5, 3
+
+
+def array_of(events):
+    return np.array(events, EVENT_DTYPE) if events else np.empty(0, EVENT_DTYPE)
+
+
+def steps_of(steps):
+    return [
+        dict(zip(steps.indices[a:b].tolist(), steps.counts[a:b].tolist()))
+        for a, b in zip(steps.indptr[:-1], steps.indptr[1:])
+    ]
+
+
+@st.composite
+def specs(draw):
+    return BinnerSpec(
+        geometry=Geometry(WIDTH, HEIGHT, draw(st.sampled_from([1, 2]))),
+        dt_us=draw(st.sampled_from([1, 10, 1000])),
+        downsample=draw(st.sampled_from([1, 2, 3, 5])),
+        count=draw(st.sampled_from(["binary", "sum", "clip"])),
+        threshold=draw(st.integers(1, 3)),
+        clip_at=draw(st.integers(1, 3)),
+        refractory_us=draw(st.sampled_from([0, 0, 3, 700])),
+        hot_pixel_hz=draw(st.sampled_from([0.0, 0.0, 2.5])),
+        late=draw(st.sampled_from(["drop", "clamp"])),
+    )
+
+
+@st.composite
+def streams(draw):
+    """A specification, a start, and messages of (events in any order, first step that may not run yet)."""
+    spec = draw(specs())
+    base = draw(st.sampled_from(BASES))
+    span = 30 * spec.dt_us
+    event = st.tuples(
+        st.integers(0, span).map(lambda t: base + t), st.integers(0, WIDTH - 1), st.integers(0, HEIGHT - 1), st.integers(0, 1)
+    )  # fmt: skip
+    steps = st.integers(-3, 35).map(lambda k: base // spec.dt_us + k)
+    return spec, base, draw(st.lists(st.tuples(st.lists(event, max_size=12), steps), max_size=8))
+
+
+def both(spec, base):
+    naive = NaiveBinner(
+        WIDTH, HEIGHT, spec.geometry.planes, spec.dt_us, spec.downsample, spec.count, spec.threshold, spec.clip_at,
+        spec.refractory_us, spec.hot_pixel_hz, spec.late,
+    )  # fmt: skip
+    binner = Binner(spec)
+    for b in (naive, binner):
+        b.start(base)
+    return naive, binner
+
+
+@settings(max_examples=300, deadline=None)
+@given(streams())
+def test_same_steps_as_the_oracle(stream):
+    spec, base, messages = stream
+    naive, binner = both(spec, base)
+    for events, end_step in messages:
+        first = binner.next_step
+        given_events = array_of(events)
+        untouched = given_events.copy()
+        steps = binner.push(given_events, end_step)
+        assert (given_events == untouched).all()
+        assert steps.first == first
+        assert steps_of(steps) == naive.push(events, end_step)
+        assert (binner.next_step, binner.waiting) == (naive.next_step, len(naive.waiting))
+        assert (binner.dropped, binner.clamped) == (naive.dropped, naive.clamped)
+        for a, b in zip(steps.indptr[:-1], steps.indptr[1:]):
+            assert (np.diff(steps.indices[a:b]) > 0).all()
+        assert (steps.indices.dtype, steps.counts.dtype, steps.indptr.dtype) == (np.int32, np.float32, np.int64)
+
+
+@settings(max_examples=150, deadline=None)
+@given(specs(), st.sampled_from(BASES), st.data())
+def test_cutting_does_not_matter(spec, base, data):
+    """Events in time order, cut anywhere, with the watermark anywhere at or below the next event."""
+    times = sorted(data.draw(st.lists(st.integers(0, 30 * spec.dt_us), max_size=40)))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    events = array_of(
+        [(base + t, rng.integers(WIDTH), rng.integers(HEIGHT), rng.integers(2)) for t in times]
+    )  # fmt: skip
+    end = base // spec.dt_us + 35
+    whole = Binner(spec)
+    whole.start(base)
+    expected = steps_of(whole.push(events, end))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(events)), max_size=6)))
+    pieces = Binner(spec)
+    pieces.start(base)
+    got = []
+    for a, b in zip([0, *cuts], [*cuts, len(events)]):
+        mark = int(events["t"][b]) if b < len(events) else base
+        got += steps_of(pieces.push(events[a:b], mark // spec.dt_us - data.draw(st.integers(0, 2))))
+    got += steps_of(pieces.push(events[:0], end))
+    assert got == expected
+    assert pieces.dropped == whole.dropped
+
+
+@settings(max_examples=100, deadline=None)
+@given(streams(), st.integers(0, 7))
+def test_state_continues_bit_for_bit(stream, cut):
+    spec, base, messages = stream
+    first = both(spec, base)[1]
+    for events, end_step in messages[:cut]:
+        first.push(array_of(events), end_step)
+    second = Binner(spec)
+    second.load_state(first.state())
+    for events, end_step in messages[cut:]:
+        a, b = (binner.push(array_of(events), end_step) for binner in (first, second))
+        assert a.first == b.first
+        assert all((x == y).all() for x, y in zip(a[1:], b[1:]))
+    for name, array in first.state().items():
+        assert (array == second.state()[name]).all(), name
+        assert array.dtype == second.state()[name].dtype, name
+
+
+def binner_of(**keys):
+    binner = Binner(BinnerSpec(Geometry(WIDTH, HEIGHT, 2), **keys))
+    binner.start(0)
+    return binner
+
+
+def test_silence_is_steps_too():
+    steps = binner_of().push(array_of([]), 1000)
+    assert steps.n == 1000 and len(steps.indices) == 0
+
+
+def test_an_event_waits_for_the_end_of_its_step():
+    binner = binner_of()
+    assert binner.push(array_of([(999, 1, 1, 1)]), 0).n == 0
+    assert binner.waiting == 1
+    assert steps_of(binner.push(array_of([(0, 0, 0, 0)]), 1)) == [{0: 1.0, WIDTH * HEIGHT + WIDTH + 1: 1.0}]
+
+
+def test_a_cut_step_takes_what_lies_before_the_cut_and_begins_anew():
+    binner = binner_of()
+    binner.push(array_of([(5400, 0, 0, 0), (5600, 1, 0, 0), (7000, 2, 0, 0)]), 5)
+    part = binner.cut(5500)
+    assert (part.first, steps_of(part)) == (5, [{0: 1.0}])
+    assert binner.next_step == 5
+    rest = binner.push(array_of([(5500, 3, 0, 0)]), 8)
+    assert (rest.first, steps_of(rest)) == (5, [{1: 1.0, 3: 1.0}, {}, {2: 1.0}])
+    assert binner.dropped["late"] == 0
+
+
+def test_events_that_still_wait_at_a_new_start_are_counted():
+    binner = binner_of()
+    binner.push(array_of([(5400, 0, 0, 0)]), 5)
+    binner.start(0)
+    assert (binner.dropped["late"], binner.waiting) == (1, 0)
+
+
+def test_emitted_steps_are_the_callers_own():
+    binner = binner_of()
+    steps = binner.push(array_of([(0, 0, 0, 0)]), 2)
+    before = steps_of(steps)
+    binner.push(array_of([(2000, 1, 1, 1)] * 9000), 4)
+    assert steps_of(steps) == before
+
+
+def test_a_state_of_another_sensor_is_refused():
+    state = Binner(BinnerSpec(Geometry(4, 4, 2), refractory_us=5)).state()
+    with pytest.raises(ValueError, match="seen_us"):
+        Binner(BinnerSpec(Geometry(5, 5, 2), refractory_us=5)).load_state(state)
