@@ -9,7 +9,9 @@ Step = dict[int, float]  # channel -> count
 
 
 class NaiveBinner:
-    def __init__(self, width, height, planes, dt_us, downsample, count, threshold, clip_at, refractory_us, hot_hz, late):
+    def __init__(
+        self, width, height, planes, dt_us, downsample, count, threshold, clip_at, refractory_us, hot_hz, late
+    ):
         self.width, self.planes, self.dt_us, self.downsample = width, planes, dt_us, downsample
         self.count, self.threshold, self.clip_at = count, threshold, clip_at
         self.refractory_us, self.hot_hz, self.late = refractory_us, hot_hz, late

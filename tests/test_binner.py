@@ -48,17 +48,29 @@ def streams(draw):
     base = draw(st.sampled_from(BASES))
     span = 30 * spec.dt_us
     event = st.tuples(
-        st.integers(0, span).map(lambda t: base + t), st.integers(0, WIDTH - 1), st.integers(0, HEIGHT - 1), st.integers(0, 1)
-    )  # fmt: skip
+        st.integers(0, span).map(lambda t: base + t),
+        st.integers(0, WIDTH - 1),
+        st.integers(0, HEIGHT - 1),
+        st.integers(0, 1),
+    )
     steps = st.integers(-3, 35).map(lambda k: base // spec.dt_us + k)
     return spec, base, draw(st.lists(st.tuples(st.lists(event, max_size=12), steps), max_size=8))
 
 
 def both(spec, base):
     naive = NaiveBinner(
-        WIDTH, HEIGHT, spec.geometry.planes, spec.dt_us, spec.downsample, spec.count, spec.threshold, spec.clip_at,
-        spec.refractory_us, spec.hot_pixel_hz, spec.late,
-    )  # fmt: skip
+        WIDTH,
+        HEIGHT,
+        spec.geometry.planes,
+        spec.dt_us,
+        spec.downsample,
+        spec.count,
+        spec.threshold,
+        spec.clip_at,
+        spec.refractory_us,
+        spec.hot_pixel_hz,
+        spec.late,
+    )
     binner = Binner(spec)
     for b in (naive, binner):
         b.start(base)
@@ -91,9 +103,7 @@ def test_cutting_does_not_matter(spec, base, data):
     """Events in time order, cut anywhere, with the watermark anywhere at or below the next event."""
     times = sorted(data.draw(st.lists(st.integers(0, 30 * spec.dt_us), max_size=40)))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    events = array_of(
-        [(base + t, rng.integers(WIDTH), rng.integers(HEIGHT), rng.integers(2)) for t in times]
-    )  # fmt: skip
+    events = array_of([(base + t, rng.integers(WIDTH), rng.integers(HEIGHT), rng.integers(2)) for t in times])
     end = base // spec.dt_us + 35
     whole = Binner(spec)
     whole.start(base)

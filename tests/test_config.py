@@ -22,8 +22,17 @@ def test_width_height_and_classes_are_enough(tmp_path):
     c = load_config(path)
     s = c.stream[0]
     assert (s.planes, s.dt_ms, s.downsample, s.count, s.late) == (2, 1.0, 1, "binary", "drop")
-    assert (s.network.head, s.network.decoder, s.network.trace_ms) == ("discriminant", "membrane", [20, 50, 100, 200, 400])
-    assert (s.network.classes, s.learning.rule, s.learning.update, s.learning.enabled) == (["wave", "fist"], "none", "window", True)
+    assert (s.network.head, s.network.decoder, s.network.trace_ms) == (
+        "discriminant",
+        "membrane",
+        [20, 50, 100, 200, 400],
+    )
+    assert (s.network.classes, s.learning.rule, s.learning.update, s.learning.enabled) == (
+        ["wave", "fist"],
+        "none",
+        "window",
+        True,
+    )
     assert (c.ingest.endpoint, c.ingest.mode) == ("tcp://127.0.0.1:5570", "pull")
     assert (c.predictions.endpoint, c.predictions.every_ms) == ("tcp://127.0.0.1:5571", 10)
     assert (c.control.endpoint, c.metrics.host, c.metrics.port) == ("tcp://127.0.0.1:5572", "127.0.0.1", 9570)
@@ -60,25 +69,35 @@ ERRORS = [
     ({"zzz": 1}, "zzz", "allowed: daemon, ingest"),
     ({"stream": [{**CAM, "wdith": 8}]}, "stream[0].wdith", "'width'"),
     ({"stream": [{**CAM, "network": {"sed": 8}}]}, "stream[0].network.sed", "'seed'"),
-    ({"stream": []}, "stream", "none given"), ({"stream": CAM}, "stream", "[[stream]]"), ({"stream": 3}, "stream", "none given"),
+    ({"stream": []}, "stream", "none given"),
+    ({"stream": CAM}, "stream", "[[stream]]"),
+    ({"stream": 3}, "stream", "none given"),
     ({"stream": [{"id": "a", "width": 3}]}, "stream[0]", "`height`"),
     ({"stream": [{**CAM, "width": 0}]}, "stream[0].width", "0", ">= 1"),
     ({"stream": [{**CAM, "width": "8"}]}, "stream[0].width", "'8'", "`int`"),
     ({"stream": [{**CAM, "planes": 3}]}, "stream[0].planes", "3", "<= 2"),
-    ({"stream": [{**CAM, "id": "a b"}]}, "stream[0].id", "'a b'"), ({"stream": [{**CAM, "id": "a\n"}]}, "stream[0].id"),
-    ({"stream": [{**CAM, "id": "a" * 65}]}, "stream[0].id"), ({"stream": [{**CAM, "id": ""}]}, "stream[0].id"),
-    ({"stream": [CAM, CAM]}, "stream[1].id", "'cam0'"), ({"stream": [{**CAM, "id": "unknown"}]}, "stream[0].id", "'unknown'"),
+    ({"stream": [{**CAM, "id": "a b"}]}, "stream[0].id", "'a b'"),
+    ({"stream": [{**CAM, "id": "a\n"}]}, "stream[0].id"),
+    ({"stream": [{**CAM, "id": "a" * 65}]}, "stream[0].id"),
+    ({"stream": [{**CAM, "id": ""}]}, "stream[0].id"),
+    ({"stream": [CAM, CAM]}, "stream[1].id", "'cam0'"),
+    ({"stream": [{**CAM, "id": "unknown"}]}, "stream[0].id", "'unknown'"),
     ({"stream": [{**CAM, "count": "mean"}]}, "stream[0].count", "'mean'", "'binary', 'sum', 'clip'"),
     ({"stream": [{**CAM, "late": "keep"}]}, "stream[0].late", "'keep'", "'drop', 'clamp'"),
-    ({"stream": [{**CAM, "dt_ms": 0.0005}]}, "stream[0].dt_ms"), ({"stream": [{**CAM, "dt_ms": 1.0005}]}, "stream[0].dt_ms", "1.0005"),
+    ({"stream": [{**CAM, "dt_ms": 0.0005}]}, "stream[0].dt_ms"),
+    ({"stream": [{**CAM, "dt_ms": 1.0005}]}, "stream[0].dt_ms", "1.0005"),
     ({"stream": [{**CAM, "dt_ms": 20.0}]}, "predictions.every_ms", "10", "20.0"),
     ({"stream": [{**CAM, "downsample": 9}]}, "stream[0].downsample", "9"),
     ({"stream": [{**CAM, "clip_at": 1 << 60}]}, "stream[0].clip_at"),
     ({"stream": [{**CAM, "threshold": 0}]}, "stream[0].threshold", "0"),
     ({"network": {"head": "gradent"}}, "network.head", "'gradent'", "'discriminant', 'gradient', 'prototype'"),
-    ({"network": 5}, "network", "5"), ({"stream": [{**CAM, "network": 5}]}, "stream[0].network", "5"), ({"daemon": "x"}, "daemon"),
-    ({"network": {"layers": []}}, "network.layers"), ({"network": {"layers": [{"neurons": 0}]}}, "network.layers[0].neurons", "0"),
-    ({"network": {"classes": ["a", "a"]}}, "network.classes", "twice"), ({"network": {"classes": [""]}}, "network.classes[0]"),
+    ({"network": 5}, "network", "5"),
+    ({"stream": [{**CAM, "network": 5}]}, "stream[0].network", "5"),
+    ({"daemon": "x"}, "daemon"),
+    ({"network": {"layers": []}}, "network.layers"),
+    ({"network": {"layers": [{"neurons": 0}]}}, "network.layers[0].neurons", "0"),
+    ({"network": {"classes": ["a", "a"]}}, "network.classes", "twice"),
+    ({"network": {"classes": [""]}}, "network.classes[0]"),
     ({"network": {"classes": ["é" * 33]}}, "network.classes[0]", "66 bytes"),
     ({"network": {"classes": ["a", "b"], "max_classes": 1}}, "network.classes", "2", "1"),
     ({"network": {"classes": ["a"], "outputs": 2, "head": "gradient"}}, "network.outputs", "2"),
@@ -91,23 +110,35 @@ ERRORS = [
     ({"learning": {"window_ms": float("inf")}}, "learning.window_ms", "inf"),
     ({"predictions": {"every_ms": float("inf")}}, "predictions.every_ms", "inf"),
     ({"learning": {"rate": float("nan")}}, "learning.rate", "nan"),
-    ({"learning": {"rule": "rtrl"}}, "learning.rule", "gradient"), ({"learning": {"rule": "stdp"}}, "learning.rule", "'stdp'"),
+    ({"learning": {"rule": "rtrl"}}, "learning.rule", "gradient"),
+    ({"learning": {"rule": "stdp"}}, "learning.rule", "'stdp'"),
     ({"learning": {"rule": "none"}, **GRADIENT}, "learning.rule", "enabled"),
     ({"learning": {"feedback": "local"}}, "learning.feedback", "'local'"),
     ({"learning": {"update": "step"}, **GRADIENT}, "learning.optimizer", "'rms'", "sgd"),
-    ({"learning": {"update": "step", "objective": "rate_ce", "optimizer": "sgd"}, **GRADIENT}, "learning.update", "rate_ce"),
-    ({"learning": {"rate": -1.0}}, "learning.rate", "-1.0"), ({"learning": {"enabled": 1}}, "learning.enabled", "1"),
+    (
+        {"learning": {"update": "step", "objective": "rate_ce", "optimizer": "sgd"}, **GRADIENT},
+        "learning.update",
+        "rate_ce",
+    ),
+    ({"learning": {"rate": -1.0}}, "learning.rate", "-1.0"),
+    ({"learning": {"enabled": 1}}, "learning.enabled", "1"),
     ({"memory": {"methods": ["ewc"]}}, "memory.methods", "'ewc'"),
     ({"ingest": {"endpoint": "127.0.0.1:5570"}}, "ingest.endpoint", "127.0.0.1:5570", "tcp://ADDRESS:PORT"),
-    ({"ingest": {"endpoint": "tcp://127.0.0.1:0"}}, "ingest.endpoint"), ({"ingest": {"endpoint": "tcp://127.0.0.1:70000"}}, "ingest.endpoint"),
+    ({"ingest": {"endpoint": "tcp://127.0.0.1:0"}}, "ingest.endpoint"),
+    ({"ingest": {"endpoint": "tcp://127.0.0.1:70000"}}, "ingest.endpoint"),
     ({"ingest": {"mode": "push"}}, "ingest.mode", "'push'", "'pull', 'sub'"),
     ({"metrics": {"port": 65536}}, "metrics.port", "65536"),
-    ({"checkpoint": {"keep": 0}}, "checkpoint.keep", "0"), ({"checkpoint": {"on_stop": "yes"}}, "checkpoint.on_stop", "'yes'"),
+    ({"checkpoint": {"keep": 0}}, "checkpoint.keep", "0"),
+    ({"checkpoint": {"on_stop": "yes"}}, "checkpoint.on_stop", "'yes'"),
     ({"security": {"curve": True}}, "security.curve"),
-    *[({t: {"endpoint": f"tcp://{host}:5570"}}, f"{t}.endpoint", host, "security.allow_insecure")
-      for t in ("ingest", "predictions", "control") for host in ("0.0.0.0", "*", "192.168.1.4", "[::]", "example.org")],
-    ({"metrics": {"host": "0.0.0.0"}}, "metrics.host", "0.0.0.0", "security.allow_insecure"), ({"metrics": {"host": ""}}, "metrics.host"),
-]  # fmt: skip
+    *[
+        ({t: {"endpoint": f"tcp://{host}:5570"}}, f"{t}.endpoint", host, "security.allow_insecure")
+        for t in ("ingest", "predictions", "control")
+        for host in ("0.0.0.0", "*", "192.168.1.4", "[::]", "example.org")
+    ],
+    ({"metrics": {"host": "0.0.0.0"}}, "metrics.host", "0.0.0.0", "security.allow_insecure"),
+    ({"metrics": {"host": ""}}, "metrics.host"),
+]
 
 
 @pytest.mark.parametrize("case", range(len(ERRORS)))
@@ -133,7 +164,8 @@ def test_the_network_needs_permission_and_a_unix_socket_does_not():
 
 
 @pytest.mark.parametrize(
-    "content, said", [(None, "cannot be read"), (b"[network\n", "not valid TOML"), (b"\xff", "not valid TOML"), (b"", "stream")]
+    "content, said",
+    [(None, "cannot be read"), (b"[network\n", "not valid TOML"), (b"\xff", "not valid TOML"), (b"", "stream")],
 )
 def test_files_that_cannot_be_used(tmp_path, content, said):
     path = tmp_path / "c.toml"
@@ -145,15 +177,21 @@ def test_files_that_cannot_be_used(tmp_path, content, said):
 
 
 FULL = {
-    "daemon": {"state_dir": "/var/lib/sp\"ik\\ed", "log_level": "debug"},
-    "security": {"allow_insecure": True}, "metrics": {"host": "::1", "port": 0}, "predictions": {"every_ms": 12.5},
-    "network": {"classes": ["wave", "é\"'\\ 手\x7f"], "trace_ms": [1, 2.5e-7], "layers": [{"neurons": 3}, {"reset": "zero"}]},
+    "daemon": {"state_dir": '/var/lib/sp"ik\\ed', "log_level": "debug"},
+    "security": {"allow_insecure": True},
+    "metrics": {"host": "::1", "port": 0},
+    "predictions": {"every_ms": 12.5},
+    "network": {
+        "classes": ["wave", "é\"'\\ 手\x7f"],
+        "trace_ms": [1, 2.5e-7],
+        "layers": [{"neurons": 3}, {"reset": "zero"}],
+    },
     "learning": {"enabled": False, "rate": 1e-30},
     "stream": [
         {**CAM, "network": {"head": "gradient"}, "learning": {"update": "step", "optimizer": "sgd"}},
         {**CAM, "id": "cam1", "late": "clamp", "hot_pixel_hz": 5},
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("raw", [{"stream": [CAM]}, FULL])
@@ -174,9 +212,15 @@ def test_the_learners_digest_follows_what_its_weights_hang_on():
     same = [{}, {"learning": {"rate": 0.5}}, {"network": {"classes": ["a"]}}, {"predictions": {"every_ms": 20}}]
     assert len({digest(**tables) for tables in same}) == 1
     other = [
-        {}, {"network": {"seed": 1}}, {"network": {"layers": [{"neurons": 5}]}}, {"network": {"head": "prototype"}},
-        {"stream": {**CAM, "width": 9}}, {"stream": {**CAM, "dt_ms": 2.0}}, {"network": {"ridge": 9.0}}, GRADIENT,
-    ]  # fmt: skip
+        {},
+        {"network": {"seed": 1}},
+        {"network": {"layers": [{"neurons": 5}]}},
+        {"network": {"head": "prototype"}},
+        {"stream": {**CAM, "width": 9}},
+        {"stream": {**CAM, "dt_ms": 2.0}},
+        {"network": {"ridge": 9.0}},
+        GRADIENT,
+    ]
     assert len({digest(**tables) for tables in other}) == len(other)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,11 +41,13 @@ class Painted:
     def runs(self) -> list[tuple[int, int, int]]:
         """(first, end, label) of each stretch of one owner; one that reaches the horizon has no end yet."""
         edges = [s for s in range(HORIZON) if s == 0 or self.owner[s] != self.owner[s - 1]] + [HORIZON]
-        return [(a, b, self.said[self.owner[a]][2]) for a, b in zip(edges, edges[1:]) if self.owner[a] is not None]
+        return [(a, b, self.said[self.owner[a]][2]) for a, b in pairwise(edges) if self.owner[a] is not None]
 
 
 def targets():
-    finite = st.tuples(st.integers(0, HORIZON - 2), st.integers(1, 30)).map(lambda p: (p[0], min(p[0] + p[1], HORIZON - 1)))
+    finite = st.tuples(st.integers(0, HORIZON - 2), st.integers(1, 30)).map(
+        lambda p: (p[0], min(p[0] + p[1], HORIZON - 1))
+    )
     endless = st.integers(0, HORIZON - 2).map(lambda a: (a, None))
     return st.lists(st.tuples(st.one_of(finite, endless), st.sampled_from([UNLABELLED, 0, 1, 2])), max_size=7)
 
@@ -83,7 +87,9 @@ def test_labels_and_ends_are_those_of_the_oracle(said, window):
 
 
 @settings(max_examples=300, deadline=None)
-@given(targets(), st.integers(1, 40), st.integers(1, 20), st.lists(st.integers(0, HORIZON), max_size=8), st.integers(0, 9))
+@given(
+    targets(), st.integers(1, 40), st.integers(1, 20), st.lists(st.integers(0, HORIZON), max_size=8), st.integers(0, 9)
+)
 def test_cutting_does_not_matter(said, window, every, cuts, start):
     whole, pieces = schedule_of(said, window, every), schedule_of(said, window, every)
     flags, labels = whole.cues(start, HORIZON)
@@ -149,7 +155,9 @@ def test_closings_far_out_are_exact_and_cheap():
     interval = Interval(0, first + 10, 1)
     found = interval.closings(3, first, first + 10)
     assert found[-1] == first + 9 and 2 <= len(found) <= 5
-    assert Interval(0, None, 1).closings(3, first, first + 7) == [c for c in range(first, first + 7) if (c + 1) % 3 == 0]
+    assert Interval(0, None, 1).closings(3, first, first + 7) == [
+        c for c in range(first, first + 7) if (c + 1) % 3 == 0
+    ]
 
 
 def test_forgetting():

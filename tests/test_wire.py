@@ -18,10 +18,23 @@ GEOMETRY = Geometry(8, 6, 2)
 STREAMS = {"cam0": GEOMETRY, "ear": Geometry(64, 1, 1)}
 
 LAYOUT = (
-    ("magic", "4s"), ("kind", "B"), ("codec", "B"), ("header_size", "H"), ("seq", "Q"), ("t_first", "Q"),
-    ("t_last", "Q"), ("sent", "Q"), ("count", "I"), ("epoch", "I"), ("width", "H"), ("height", "H"), ("planes", "H"),
-    ("flags", "H"), ("payload_bytes", "I"), ("crc", "I"),
-)  # fmt: skip
+    ("magic", "4s"),
+    ("kind", "B"),
+    ("codec", "B"),
+    ("header_size", "H"),
+    ("seq", "Q"),
+    ("t_first", "Q"),
+    ("t_last", "Q"),
+    ("sent", "Q"),
+    ("count", "I"),
+    ("epoch", "I"),
+    ("width", "H"),
+    ("height", "H"),
+    ("planes", "H"),
+    ("flags", "H"),
+    ("payload_bytes", "I"),
+    ("crc", "I"),
+)
 """The table of the contract, written down a second time."""
 
 EVENTS = make_events([1000, 1000, 1500, 1999], [0, 7, 3, 3], [0, 5, 2, 2], [0, 1, 1, 0])
@@ -30,10 +43,24 @@ TXYP = b"".join(struct.pack("<QHHB", *e) for e in EVENTS.tolist())
 
 def message(payload=TXYP, topic=b"cam0/", surplus=b"", **fields):
     """Frames with a right header, but for `fields`."""
-    right = dict(
-        magic=b"SPK1", kind=1, codec=1, header_size=64 + len(surplus), seq=3, t_first=1000, t_last=2000, sent=0, count=4,
-        epoch=9, width=8, height=6, planes=2, flags=1, payload_bytes=len(payload), crc=zlib.crc32(payload),
-    )  # fmt: skip
+    right = {
+        "magic": b"SPK1",
+        "kind": 1,
+        "codec": 1,
+        "header_size": 64 + len(surplus),
+        "seq": 3,
+        "t_first": 1000,
+        "t_last": 2000,
+        "sent": 0,
+        "count": 4,
+        "epoch": 9,
+        "width": 8,
+        "height": 6,
+        "planes": 2,
+        "flags": 1,
+        "payload_bytes": len(payload),
+        "crc": zlib.crc32(payload),
+    }
     values = {**right, **fields}
     header = b"".join(struct.pack("<" + code, values[name]) for name, code in LAYOUT)
     return [topic, header + surplus, payload]
@@ -66,10 +93,23 @@ def test_the_header_is_that_of_the_contract():
     said = struct.unpack("<4sBBHQQQQIIHHHHII", frames[1])
     sent = dict(zip([name for name, _ in LAYOUT], said))
     assert frames[0] == b"cam0/" and frames[2] == TXYP and abs(sent.pop("sent") - 1.7e18) < 1e18
-    assert sent == dict(
-        magic=b"SPK1", kind=1, codec=1, header_size=64, seq=0, t_first=1000, t_last=2000, count=4, epoch=77, width=8,
-        height=6, planes=2, flags=1, payload_bytes=52, crc=zlib.crc32(TXYP),
-    )  # fmt: skip
+    assert sent == {
+        "magic": b"SPK1",
+        "kind": 1,
+        "codec": 1,
+        "header_size": 64,
+        "seq": 0,
+        "t_first": 1000,
+        "t_last": 2000,
+        "count": 4,
+        "epoch": 77,
+        "width": 8,
+        "height": 6,
+        "planes": 2,
+        "flags": 1,
+        "payload_bytes": 52,
+        "crc": zlib.crc32(TXYP),
+    }
 
 
 def test_a_good_message_is_read():
@@ -89,47 +129,93 @@ def test_without_the_flag_the_crc_is_not_looked_at():
 
 REL8 = b"".join(struct.pack("<IHH", t - 1000, x, y | on << 15) for t, x, y, on in EVENTS.tolist())
 MALFORMED = [
-    ("frames", []), ("frames", [b"cam0/"]), ("frames", message()[:2]), ("frames", [*message(), b""]),
-    *[("topic", message(topic=t)) for t in (b"", b"/", b"cam0", b"cam 0/", b"cam0/x", b"c\xc3\xa9/", b"a" * 65 + b"/",
-                                            b"a" * 64 + b"/x", b"x" * 10000, b"cam0/\n")],
-    ("unknown_stream", message(topic=b"cam1/")), ("unknown_stream", message(topic=b"a" * 64 + b"/")),
-    ("magic", message(magic=b"SPK2")), ("magic", message(magic=b"\0\0\0\0")),
+    ("frames", []),
+    ("frames", [b"cam0/"]),
+    ("frames", message()[:2]),
+    ("frames", [*message(), b""]),
+    *[
+        ("topic", message(topic=t))
+        for t in (
+            b"",
+            b"/",
+            b"cam0",
+            b"cam 0/",
+            b"cam0/x",
+            b"c\xc3\xa9/",
+            b"a" * 65 + b"/",
+            b"a" * 64 + b"/x",
+            b"x" * 10000,
+            b"cam0/\n",
+        )
+    ],
+    ("unknown_stream", message(topic=b"cam1/")),
+    ("unknown_stream", message(topic=b"a" * 64 + b"/")),
+    ("magic", message(magic=b"SPK2")),
+    ("magic", message(magic=b"\0\0\0\0")),
     *[("kind", message(kind=k)) for k in (0, 4, 255)],
-    *[("codec", message(codec=k)) for k in (0, 5, 255)], *[("codec", target(b"\0" * 4, k)) for k in (0, 5, 255)],
+    *[("codec", message(codec=k)) for k in (0, 5, 255)],
+    *[("codec", target(b"\0" * 4, k)) for k in (0, 5, 255)],
     ("codec", reset(codec=1)),
-    ("size", message(header_size=0)), ("size", message(header_size=63)), ("size", message(header_size=65)),
+    ("size", message(header_size=0)),
+    ("size", message(header_size=63)),
+    ("size", message(header_size=65)),
     ("size", message(surplus=b"12", header_size=64)),
     *[("flags", message(flags=f)) for f in (2, 3, 0x8000)],
     *[("geometry", message(**{n: v})) for n, v in (("width", 9), ("height", 0), ("planes", 1), ("planes", 3))],
     ("geometry", message(topic=b"ear/")),
-    ("size", message(payload_bytes=51)), ("size", message(payload_bytes=2**32 - 1)), ("size", message(TXYP + b"\0")),
-    ("size", message(TXYP[:-1])), ("size", message(REL8[:-1], codec=2)), ("count", message(REL8[:-8], codec=2)),
-    ("count", message(count=3)), ("count", message(count=0)), ("count", message(b"")), ("count", message(count=2**32 - 1)),
-    ("crc", message(crc=0)), ("time", message(t_first=2001)),
-    ("time", message(b"", count=0, t_first=1 << 62, t_last=1 << 62)), ("time", message(t_last=2**64 - 1)),
-    ("range", message(txyp((1000, 8, 0, 0)), count=1)), ("range", message(txyp((1000, 0, 6, 0)), count=1)),
-    ("range", message(txyp((1000, 0, 0, 2)), count=1)), ("range", message(txyp((999, 0, 0, 0)), count=1)),
-    ("range", message(txyp((2000 + 10_000_001, 0, 0, 0)), count=1)), ("range", message(txyp((2**64 - 1, 0, 0, 0)), count=1)),
+    ("size", message(payload_bytes=51)),
+    ("size", message(payload_bytes=2**32 - 1)),
+    ("size", message(TXYP + b"\0")),
+    ("size", message(TXYP[:-1])),
+    ("size", message(REL8[:-1], codec=2)),
+    ("count", message(REL8[:-8], codec=2)),
+    ("count", message(count=3)),
+    ("count", message(count=0)),
+    ("count", message(b"")),
+    ("count", message(count=2**32 - 1)),
+    ("crc", message(crc=0)),
+    ("time", message(t_first=2001)),
+    ("time", message(b"", count=0, t_first=1 << 62, t_last=1 << 62)),
+    ("time", message(t_last=2**64 - 1)),
+    ("range", message(txyp((1000, 8, 0, 0)), count=1)),
+    ("range", message(txyp((1000, 0, 6, 0)), count=1)),
+    ("range", message(txyp((1000, 0, 0, 2)), count=1)),
+    ("range", message(txyp((999, 0, 0, 0)), count=1)),
+    ("range", message(txyp((2000 + 10_000_001, 0, 0, 0)), count=1)),
+    ("range", message(txyp((2**64 - 1, 0, 0, 0)), count=1)),
     ("range", message(struct.pack("<IHH", 0, 8, 0), codec=2, count=1)),
     ("range", message(struct.pack("<IHH", 0, 0, 0x7FFF), codec=2, count=1)),
     ("range", message(struct.pack("<IHH", 2**32 - 1, 0, 0), codec=2, count=1)),
-    ("size", message(b"\0" * 6, codec=3, count=1)), ("size", message(b"\0" * 3, codec=4, count=1)),
-    ("count", message(b"\0" * 8, codec=3, count=1)), ("count", message(b"\0" * 8, codec=4, count=1)),
-    ("count", message(b"", codec=3, count=1)), ("count", message(b"", codec=4, count=1)),
+    ("size", message(b"\0" * 6, codec=3, count=1)),
+    ("size", message(b"\0" * 3, codec=4, count=1)),
+    ("count", message(b"\0" * 8, codec=3, count=1)),
+    ("count", message(b"\0" * 8, codec=4, count=1)),
+    ("count", message(b"", codec=3, count=1)),
+    ("count", message(b"", codec=4, count=1)),
     ("count", message(struct.pack("<I", 8 << 28), codec=3, count=1)),
     ("range", message(struct.pack("<II", 8 << 28 | 1000 >> 6, 63 << 22 | 8 << 11), codec=3, count=1)),
-    ("size", reset(payload_bytes=1)), ("size", message(b"\0", kind=3, codec=0, count=0)), ("count", reset(count=1)),
-    ("count", target(b"\0" * 4, 1, count=0)), ("count", target(b"\0" * 4, 1, count=2)),
-    ("time", target(b"\0" * 4, 1, t_first=5, t_last=5)), ("time", target(b"\0" * 4, 1, t_first=5, t_last=4)),
+    ("size", reset(payload_bytes=1)),
+    ("size", message(b"\0", kind=3, codec=0, count=0)),
+    ("count", reset(count=1)),
+    ("count", target(b"\0" * 4, 1, count=0)),
+    ("count", target(b"\0" * 4, 1, count=2)),
+    ("time", target(b"\0" * 4, 1, t_first=5, t_last=5)),
+    ("time", target(b"\0" * 4, 1, t_first=5, t_last=4)),
     ("time", target(b"\0" * 4, 1, t_first=1 << 62)),
-    *[("size", target(b"\0" * n, 1)) for n in (0, 3, 5, 8)], *[("size", target(b"\0" * n, 3)) for n in (0, 3, 5, 8)],
+    *[("size", target(b"\0" * n, 1)) for n in (0, 3, 5, 8)],
+    *[("size", target(b"\0" * n, 3)) for n in (0, 3, 5, 8)],
     *[("size", target(b"\0" * n, 2)) for n in (0, 1, 6)],
-    ("target", target(struct.pack("<3f", 0, float("nan"), 1), 2)), ("target", target(struct.pack("<f", float("inf")), 2)),
+    ("target", target(struct.pack("<3f", 0, float("nan"), 1), 2)),
+    ("target", target(struct.pack("<f", float("inf")), 2)),
     ("target", target(struct.pack("<f", float("nan")), 3)),
-    ("size", target(b"", 4)), ("size", target(b"a" * 65, 4)), ("size", target("é".encode() * 33, 4)),
-    ("target", target(b"\xff\xfe", 4)), ("target", target(b"\xc3", 4)), ("target", target(b"wa\nve", 4)),
+    ("size", target(b"", 4)),
+    ("size", target(b"a" * 65, 4)),
+    ("size", target("é".encode() * 33, 4)),
+    ("target", target(b"\xff\xfe", 4)),
+    ("target", target(b"\xc3", 4)),
+    ("target", target(b"wa\nve", 4)),
     ("target", target(b"\0", 4)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("case", range(len(MALFORMED)))
@@ -169,8 +255,11 @@ def test_events_may_lie_before_t_first_by_the_jitter():
 
 def events_of(base, span, n_max=40):
     event = st.tuples(
-        st.integers(base, base + span), st.integers(0, GEOMETRY.width - 1), st.integers(0, GEOMETRY.height - 1), st.integers(0, 1)
-    )  # fmt: skip
+        st.integers(base, base + span),
+        st.integers(0, GEOMETRY.width - 1),
+        st.integers(0, GEOMETRY.height - 1),
+        st.integers(0, 1),
+    )
     return st.lists(event, max_size=n_max).map(lambda e: np.array(e, EVENT_DTYPE))
 
 
@@ -193,12 +282,18 @@ def test_events_come_back_from_every_codec(codec, data):
 @settings(max_examples=60, deadline=None)
 @given(
     st.one_of(
-        st.integers(-1, 2**31 - 1), st.floats(width=32, allow_nan=False, allow_infinity=False),
-        st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=64).filter(lambda s: len(s.encode()) <= 64),
-        st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=9).map(lambda v: np.array(v, np.float32)),
+        st.integers(-1, 2**31 - 1),
+        st.floats(width=32, allow_nan=False, allow_infinity=False),
+        st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=64).filter(
+            lambda s: len(s.encode()) <= 64
+        ),
+        st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=9).map(
+            lambda v: np.array(v, np.float32)
+        ),
     ),
-    st.integers(0, 1 << 61), st.integers(0, 1 << 61),
-)  # fmt: skip
+    st.integers(0, 1 << 61),
+    st.integers(0, 1 << 61),
+)
 def test_targets_come_back_from_every_codec(value, t_first, span):
     t_last = t_first + span if span else 0
     said, back = read(Sender("cam0", GEOMETRY).target(value, t_first, t_last))

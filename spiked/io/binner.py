@@ -251,8 +251,8 @@ class Binner:
         indices = np.empty(n, np.int32)
         counts = np.empty(n, np.float32)
         self._n = _bin(
-            self._events, n, self._n, first, end_step, self._grid, self._modes, float(self.spec.hot_pixel_hz), self._seen_us,
-            self._rate, self._rate_us, self._tally, indptr, indices, counts, self._dropped,
+            self._events, n, self._n, first, end_step, self._grid, self._modes, float(self.spec.hot_pixel_hz),
+            self._seen_us, self._rate, self._rate_us, self._tally, indptr, indices, counts, self._dropped,
         )  # fmt: skip
         self.next_step = end_step
         nnz = int(indptr[-1])

@@ -94,7 +94,7 @@ class Header(NamedTuple):
     t_first: int
     t_last: int
     sent: int
-    count: int
+    count: int  # type: ignore[assignment]
     epoch: int
     width: int
     height: int

@@ -65,6 +65,21 @@ def silent_cues(n: int) -> Cues:
     return Cues(np.zeros(n, np.uint8), np.full(n, UNLABELLED, np.int32), NO_VALUES)
 
 
+def check_inputs(steps: Steps, cues: Cues, n_in: int, n_labels: int) -> None:
+    """Raise ValueError for what compiled code would follow out of its arrays."""
+    if len(cues.flags) != steps.n or len(cues.labels) != steps.n:
+        raise ValueError(f"{len(cues.flags)} flags and {len(cues.labels)} labels for {steps.n} steps")
+    check_range("label", cues.labels, UNLABELLED, n_labels)
+    check_range("channel", steps.indices, 0, n_in)
+
+
+def check_range(name: str, numbers: NDArray[np.int32], least: int, end: int) -> None:
+    """Raise ValueError for a number below `least` or not below `end`."""
+    if len(numbers) and not (least <= (low := int(numbers.min())) and int(numbers.max()) < end):
+        wrong = low if low < least else int(numbers.max())
+        raise ValueError(f"{name} {wrong} is not in {least}..{end - 1}")
+
+
 class Readouts(NamedTuple):
     """What a run said, a row for each step that was flagged.
 
@@ -102,7 +117,9 @@ class Learner(Protocol):
         """Advance by many steps in one compiled call."""
         ...
 
-    def conclude(self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True) -> Readouts:
+    def conclude(
+        self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
+    ) -> Readouts:
         """Read out and close the window now, between two steps (a sample ended before its time)."""
         ...
 

@@ -151,4 +151,4 @@ def score(head, x, out):  # type: ignore[no-untyped-def]
             lowest = min(lowest, out[k])
     for k in range(len(out)):
         if head.count[k] == 0.0:
-            out[k] = lowest - 1.0
+            out[k] = lowest - 1.0 - abs(lowest)  # below it in float32 too

@@ -14,7 +14,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps, silent_cues
+from spiked.learners.contract import (
+    CLOSE,
+    NO_VALUES,
+    UNLABELLED,
+    Cues,
+    Readouts,
+    Steps,
+    check_inputs,
+    check_range,
+    silent_cues,
+)
 from spiked.learners.discriminant import (
     Discriminant,
     grow_discriminant,
@@ -131,6 +141,7 @@ class FixedLearner(StateMixin):
         return self._advance(self._state, self._traces, steps, cues, learn)
 
     def _advance(self, state: LifState, traces: _Traces, steps: Steps, cues: Cues, learn: bool) -> Readouts:
+        check_inputs(steps, cues, self.n_in, self.n_out)
         at = np.flatnonzero(cues.flags)
         scores = np.zeros((len(at), self.n_out), np.float32)
         spikes = np.zeros((len(at), len(self.net.beta)), np.int64)
@@ -141,12 +152,13 @@ class FixedLearner(StateMixin):
         self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
     ) -> Readouts:
         """Read out and close the window now, between two steps."""
+        flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
+        check_range("label", labels, UNLABELLED, self.n_out)
         scores = np.zeros((1, self.n_out), np.float32)
         spikes = np.zeros((1, len(self.net.beta)), np.int64)
         _read(self._traces, self.head, self._state, scores, spikes, 0)
         if learn and label != UNLABELLED:
             learn_example(self.head, self._traces.features, label)
-        flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
         return Readouts(np.array([-1], np.int64), flags, labels, scores, spikes)
 
     def recall(self, steps: Steps, cues: Cues) -> None:

@@ -12,13 +12,13 @@ with ``r`` the steps since a common origin: between two events of input `i`, onl
 Below the output layer a spike goes on acting through the membrane above it, so the eligibility of a hidden layer is
 filtered by that membrane's decay ``kappa``: ``eps_ij[t] = kappa eps_ij[t-1] + psi_j[t] m_i[t]``, and the gradient is
 ``sum_t L_j[t] eps_ij[t]`` with the learning signal ``L``. With ``Q_j = sum psi_j (beta/kappa)^r``,
-``K1_j = sum L_j kappa^r`` and ``K2_j = sum L_j kappa^r Q_j`` it is ``D + F K1 + xhat K2``, and an event takes ``d Q`` off
-``F[i]`` and adds ``d (Q K1 - K2)`` to ``D[i]``. This is exact for one hidden layer; below that, the filters of the layers
-further up are left out (they do not factor).
+``K1_j = sum L_j kappa^r`` and ``K2_j = sum L_j kappa^r Q_j`` it is ``D + F K1 + xhat K2``, and an event takes
+``d Q`` off ``F[i]`` and adds ``d (Q K1 - K2)`` to ``D[i]``. This is exact for the hidden layer next to the output;
+below that, the filters of the layers further up are left out (they do not factor).
 
 The matrix that collects (`sink`) holds *minus* the gradient, so that it may be the weights themselves: learning at
-every step is then ``W = sink - xhat G``, exact without ever touching a row whose input is silent. The powers of beta are
-kept in range by a new origin every few time constants; the running sums are float64.
+every step is then ``W = sink - xhat G``, exact without ever touching a row whose input is silent. The powers of beta
+are kept in range by a new origin every few time constants; the running sums are float64.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def make_influence(net: Lif, immediate: bool) -> Influence:
     n_in, n = int(x_at[-1]), int(net.u_at[-1])
     limits = np.zeros((n_layers, 2), np.int64)
     for layer in range(n_layers):
-        decays = net.beta[layer : layer + 2].astype(np.float64)
+        decays = np.minimum(net.beta[layer : layer + 2].astype(np.float64), 1 - 1e-9)  # no leak: a tau of 1e9 steps
         taus = -1.0 / np.log(decays)
         limits[layer] = max(1, int(ORIGIN_TAUS * taus.min())), int(FORGET_TAUS * taus.max()) + 1
     power = np.ones((n_layers, 3))

@@ -23,6 +23,7 @@ from spiked.learners.jit import kernel
 
 NEVER = 1e30
 """A threshold that no membrane reaches (infinity times a spike of 0 would be NaN)."""
+LEAST_DECAY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ class LifState(NamedTuple):
 
 
 def decay(tau_ms: float, dt_ms: float) -> float:
-    """Decay per step, ``exp(-dt / tau)`` (Eq. 18)."""
-    return math.exp(-dt_ms / tau_ms)
+    """Decay per step, ``exp(-dt / tau)`` (Eq. 18); never 0, for traces divide by it."""
+    return max(math.exp(-dt_ms / tau_ms), LEAST_DECAY)
 
 
 def make_lif(n_in: int, layers: list[LayerSpec], dt_ms: float, dtype: DTypeLike = np.float32) -> Lif:

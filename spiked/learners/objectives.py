@@ -21,6 +21,8 @@ from spiked.learners.jit import kernel
 
 OBJECTIVES = ("membrane_ce", "membrane_mse", "rate_ce")
 MEMBRANE_CE, MEMBRANE_MSE, RATE_CE = range(3)
+LARGEST_ERROR = 1e4
+"""Cap of the squared error's derivative: at a rate too large for its input, weights do not grow exponentially."""
 
 
 @kernel
@@ -43,10 +45,10 @@ def membrane_error(objective, membrane, label, values, error):  # type: ignore[n
     """Derivative of one step's loss by the output membranes."""
     if objective == 0:
         softmax_error(membrane, label, error)
-    elif len(values) > 0:
-        for k in range(len(error)):
-            error[k] = 2.0 * (membrane[k] - values[label, k])
-    else:
-        for k in range(len(error)):
-            error[k] = 2.0 * membrane[k]
-        error[label] -= 2.0
+        return
+    for k in range(len(error)):
+        if len(values) > 0:
+            wanted = float(values[label, k])
+        else:
+            wanted = 1.0 if k == label else 0.0
+        error[k] = min(max(2.0 * (membrane[k] - wanted), -LARGEST_ERROR), LARGEST_ERROR)

@@ -18,7 +18,17 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from spiked.learners import influence as influences
-from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps, silent_cues
+from spiked.learners.contract import (
+    CLOSE,
+    NO_VALUES,
+    UNLABELLED,
+    Cues,
+    Readouts,
+    Steps,
+    check_inputs,
+    check_range,
+    silent_cues,
+)
 from spiked.learners.influence import Influence, accumulate, add_row, forget, row_event, settle, tick
 from spiked.learners.jit import kernel
 from spiked.learners.lif import Lif, LifState, fire, integrate_events, integrate_spikes, leak, make_lif_state
@@ -60,7 +70,7 @@ class _Work(NamedTuple):
     """Vectors that a step works with, one entry per neuron unless said; window sums live here too.
 
     `signal` is dL/dS of a hidden neuron, `credit` its dL/dU. `error`, `counts`, `score` have an entry per output;
-    `tally` holds [labelled steps, steps] of the window.
+    `tally` holds the number of labelled steps in the window.
     """
 
     psi: NDArray[np.float64]
@@ -108,15 +118,14 @@ def _send_down(net, inf, work, opt, feedback, b_at, layer):  # type: ignore[no-u
     source = work.error if opt.feedback == 2 else work.credit[b : net.u_at[layer + 2]]
     m = len(source)
     for j in range(b - a):
-        total = 0.0
-        if work.psi[a + j] != 0.0:
-            if opt.feedback == 0:
-                for k in range(m):
-                    total += _true_weight(net, inf, opt.immediate, layer + 1, j, k) * source[k]
-            else:
-                at = b_at[layer] + j * m
-                for k in range(m):
-                    total += feedback[at + k] * source[k]
+        total = 0.0  # counts even where psi is 0 now: it meets the eligibility of earlier steps
+        if opt.feedback == 0:
+            for k in range(m):
+                total += _true_weight(net, inf, opt.immediate, layer + 1, j, k) * source[k]
+        else:
+            at = b_at[layer] + j * m
+            for k in range(m):
+                total += feedback[at + k] * source[k]
         work.signal[a + j] = total
         work.credit[a + j] = total * work.psi[a + j]
 
@@ -139,19 +148,19 @@ def _learn_step(net, state, inf, work, opt, feedback, b_at, label, values):  # t
     top = len(net.beta) - 1
     a = net.u_at[top]
     n_all = net.u_at[top + 1]
-    work.tally[1] += 1
     for layer in range(top + 1):
         theta = net.threshold[layer]
         for j in range(net.u_at[layer], net.u_at[layer + 1]):
             work.psi[j] = surrogate(opt.surrogate, state.membrane[j] - theta, opt.slope)
-    if opt.objective == RATE_CE:
+    if label == UNLABELLED:
+        work.signal[:] = 0.0
+    elif opt.objective == RATE_CE:
+        work.tally[0] += 1
         for j in range(a):
             work.signal[j] = 1.0
         for j in range(a, n_all):
             work.signal[j] = work.psi[j]
             work.counts[j - a] += state.spike[j]
-    elif label == UNLABELLED:
-        work.signal[:] = 0.0
     else:
         work.tally[0] += 1
         membrane_error(opt.objective, state.membrane[a:n_all], label, values, work.error)
@@ -175,7 +184,7 @@ def _close_window(net, state, inf, work, opt, feedback, b_at, square, label):  #
         work.signal[:] = 1.0
         learn = work.tally[0] > 0
         if opt.objective == RATE_CE:
-            learn = label != UNLABELLED and work.tally[1] > 0
+            learn = learn and label != UNLABELLED
             scale = 1.0
             if learn:
                 softmax_error(work.counts, label, work.error)
@@ -211,7 +220,19 @@ def _read(state, work, out_scores, out_spikes, row):  # type: ignore[no-untyped-
 
 @kernel
 def _run(  # type: ignore[no-untyped-def]
-    net, state, inf, work, opt, feedback, b_at, square, steps, cues, learn, out_scores, out_spikes,
+    net,
+    state,
+    inf,
+    work,
+    opt,
+    feedback,
+    b_at,
+    square,
+    steps,
+    cues,
+    learn,
+    out_scores,
+    out_spikes,
 ):
     """All steps of a run: the whole learner, top to bottom."""
     top = len(net.beta) - 1
@@ -259,10 +280,16 @@ def _run(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _rest(net, inf):  # type: ignore[no-untyped-def]
-    """Settle and forget: after it, the influence holds nothing but the sink."""
+def _settle_all(net, inf):  # type: ignore[no-untyped-def]
+    """Write what is lazy into the sink, in every layer."""
     for layer in range(len(net.beta)):
         settle(net, inf, layer)
+
+
+@kernel
+def _rest(net, inf):  # type: ignore[no-untyped-def]
+    """Settle and forget: after it, the influence holds nothing but the sink."""
+    _settle_all(net, inf)
     forget(net, inf)
 
 
@@ -325,11 +352,16 @@ class RtrlLearner(StateMixin):
         return self._advance(self._live, steps, silent_cues(steps.n) if cues is None else cues, learn)
 
     def _advance(self, live: _Live, steps: Steps, cues: Cues, learn: bool) -> Readouts:
+        n_rows, width = cues.values.shape
+        vectors = self.spec.objective == "membrane_mse" and n_rows > 0
+        if vectors and width != self.n_out:
+            raise ValueError(f"target vectors of {width} for {self.n_out} outputs")
+        check_inputs(steps, cues, self.n_in, n_rows if vectors else self.n_out)
         at = np.flatnonzero(cues.flags)
         scores = np.zeros((len(at), self.n_out), np.float32)
         spikes = np.zeros((len(at), len(self.net.beta)), np.int64)
         if not learn and live.inf.clock[0]:
-            _rest(self.net, live.inf)
+            live.drop_window(self.net)  # a window with a gap in it teaches nothing
         _run(
             self.net, live.state, live.inf, live.work, self._options(), self._feedback, self._b_at, self._square,
             steps, cues, learn, scores, spikes,
@@ -340,6 +372,9 @@ class RtrlLearner(StateMixin):
         self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
     ) -> Readouts:
         """Read out and close the window now, between two steps."""
+        flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
+        if self.spec.objective == "rate_ce":  # the others have used the labels step by step
+            check_range("label", labels, UNLABELLED, self.n_out)
         scores = np.zeros((1, self.n_out), np.float32)
         spikes = np.zeros((1, len(self.net.beta)), np.int64)
         live = self._live
@@ -349,47 +384,52 @@ class RtrlLearner(StateMixin):
                 self.net, live.state, live.inf, live.work, self._options(), self._feedback, self._b_at, self._square,
                 label,
             )  # fmt: skip
-        flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
+        elif live.inf.clock[0]:
+            live.drop_window(self.net)
         return Readouts(np.array([-1], np.int64), flags, labels, scores, spikes)
 
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest."""
         if self.spec.update == "step":
-            _rest(self.net, self._live.inf)  # the weights are the live sink: nothing lazy may hang on them
+            _settle_all(self.net, self._live.inf)  # the weights are the sink: nothing lazy may hang on them
         if self._side is None:
             self._side = _Live.at_rest(self.net, self.spec)
         self._side.to_rest(self.net)
         self._advance(self._side, steps, cues, True)
         if self.spec.update == "step":
-            _rest(self.net, self._side.inf)
+            _settle_all(self.net, self._side.inf)
 
     def reset(self) -> None:
         """Dynamics to rest; weights stay."""
         self._live.to_rest(self.net)
 
     def grow(self, n_out: int) -> None:
-        """Add outputs with zero weights; the present window begins anew."""
-        old, old_square, rate = self.net, self._square, self.rate
-        _rest(old, self._live.inf)
-        sizes, k = old.sizes.copy(), self.n_out
+        """Add outputs with zero weights; nothing else moves."""
+        if n_out < self.n_out:
+            raise ValueError(f"a network of {self.n_out} outputs cannot shrink to {n_out}")
+        old, k, rate = self.net, self.n_out, self.rate
+        sizes, u_at, w_at = old.sizes.copy(), old.u_at.copy(), old.w_at.copy()
         sizes[-1] = n_out
-        body = int(old.w_at[-2])
-
-        def widen(flat: NDArray) -> NDArray:
-            head = np.zeros((int(sizes[-2]), n_out), flat.dtype)
-            head[:, :k] = flat[body:].reshape(-1, k)
-            return np.concatenate([flat[:body], head.ravel()])
-
-        u_at, w_at = old.u_at.copy(), old.w_at.copy()
         u_at[-1], w_at[-1] = u_at[-2] + n_out, w_at[-2] + sizes[-2] * n_out
-        state = self._live.state
-        self._lay_out(old._replace(sizes=sizes, u_at=u_at, w_at=w_at, weight=widen(old.weight)))
-        if self.spec.optimizer == "rms":
-            self._square = widen(old_square)
-        hidden = int(u_at[-2])
-        for mine, theirs in zip(self._live.state[:3], state[:3]):
-            mine[:hidden] = theirs[:hidden]
-        self._live.state.n_spiked[:-1] = state.n_spiked[:-1]
+        before = self._arrays()
+        feedback, b_at = self._feedback, self._b_at
+        self._lay_out(old._replace(sizes=sizes, u_at=u_at, w_at=w_at, weight=np.zeros(w_at[-1], old.weight.dtype)))
+        body = int(w_at[-2])
+        for name, array in self._arrays().items():
+            if name == "feedback":
+                continue
+            if array.shape == before[name].shape:
+                array[...] = before[name]
+            elif name in ("net.weight", "influence.sink", "square"):
+                array[:body] = before[name][:body]
+                array[body:].reshape(-1, n_out)[:, :k] = before[name][body:].reshape(-1, k)
+            else:  # an entry per neuron or output: the new ones come last
+                array[: len(before[name])] = before[name]
+        for layer in range(len(b_at) - 1):  # a row per neuron, a column for each that it hears
+            neurons = int(sizes[layer + 1])
+            theirs = feedback[b_at[layer] : b_at[layer + 1]].reshape(neurons, -1)
+            mine = self._feedback[self._b_at[layer] : self._b_at[layer + 1]].reshape(neurons, -1)
+            mine[:, : theirs.shape[1]] = theirs
         self.rate = rate
 
     def weights(self, layer: int) -> NDArray:
@@ -444,15 +484,21 @@ class _Live(NamedTuple):
         n, n_out = int(net.u_at[-1]), int(net.sizes[-1])
         work = _Work(
             psi=np.zeros(n, dtype), signal=np.zeros(n, dtype), credit=np.zeros(n, dtype), error=np.zeros(n_out, dtype),
-            counts=np.zeros(n_out, dtype), score=np.zeros(n_out, dtype), tally=np.zeros(2, np.int64),
+            counts=np.zeros(n_out, dtype), score=np.zeros(n_out, dtype), tally=np.zeros(1, np.int64),
         )  # fmt: skip
         return cls(make_lif_state(net), influences.make_influence(net, spec.update == "step"), work)
 
     def to_rest(self, net: Lif) -> None:
-        _rest(net, self.inf)
+        self.drop_window(net)
         arrays: list[Any] = [*self.state[:4], *self.work]
         for array in arrays:
             array[...] = 0
+
+    def drop_window(self, net: Lif) -> None:
+        """Influence to rest, and what the window has gathered with it; weights and dynamics stay."""
+        _rest(net, self.inf)
+        self.work.counts[...] = 0
+        self.work.tally[...] = 0
         if self.inf.sink is not net.weight:
             for layer in range(len(net.beta)):
                 n = int(net.sizes[layer + 1])

@@ -61,11 +61,12 @@ def slices(packets: Iterator[Events], length_us: int) -> Iterator[tuple[Events, 
     """
     import numpy as np
 
-    start = None
+    start, latest = None, 0
     for packet in packets:
         if not len(packet):
             continue
-        t = np.maximum.accumulate(packet["t"].astype(np.int64))
+        t = np.maximum(np.maximum.accumulate(packet["t"].astype(np.int64)), latest)
+        latest = int(t[-1])
         if start is None:
             start = int(t[0])
         number = (t - start) // length_us
@@ -76,6 +77,7 @@ def slices(packets: Iterator[Events], length_us: int) -> Iterator[tuple[Events, 
 
 def run(args: argparse.Namespace) -> int:
     """Send until the files end."""
+    import numpy as np
     import zmq
 
     from spiked.io.recordings import RecordingError, open_recording
@@ -111,7 +113,8 @@ def run(args: argparse.Namespace) -> int:
                         if first_us is None:
                             first_us = end_us - PACKET_US
                         moved = part.copy()
-                        moved["t"] = moved["t"] - first_us + base_us
+                        # a sensor may step back behind its own first event
+                        moved["t"] = np.maximum(moved["t"], np.uint64(first_us)) - np.uint64(first_us) + np.uint64(base_us)
                         wait = began + (base_us + end_us - first_us) * 1e-6 / speed - time.monotonic()
                         if wait > 0:
                             time.sleep(wait)

@@ -15,7 +15,7 @@ Whole = Annotated[int, Meta(ge=0, le=1 << 53)]
 
 
 def default_state_dir() -> str:
-    """systemd's ``STATE_DIRECTORY``, else XDG's place."""
+    """Where state is kept: systemd's ``STATE_DIRECTORY``, else XDG's place."""
     if os.environ.get("STATE_DIRECTORY"):
         return os.environ["STATE_DIRECTORY"].split(":")[0]
     return str(Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "spiked")
@@ -108,7 +108,7 @@ class Network(Section):
         default_factory=lambda: [20.0, 50.0, 100.0, 200.0, 400.0]
     )
     ridge: Positive = 5.0
-    tau_out_ms: Positive = 50.0
+    tau_out_ms: Positive = 100.0
     seed: Whole = 0
 
 
@@ -122,7 +122,7 @@ class Learning(Section):
     feedback: Literal["symmetric", "random", "local", "direct"] = "symmetric"
     update: Literal["window", "step"] = "window"
     optimizer: Literal["sgd", "rms"] = "rms"
-    rate: NotNegative = 1e-3
+    rate: NotNegative = 2e-3
     window_ms: Positive = 500.0
     memory_ms: NotNegative = 2000.0
     enabled: bool = True

@@ -1,4 +1,4 @@
-"""Reading a configuration file: TOML in, a checked `Config` out, and errors that say where, what, and what is allowed."""
+"""Reading a configuration file: TOML in, a checked `Config` out, errors that say where, what, and what is allowed."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def parse_config(raw: dict[str, Any]) -> Config:
         _check_endpoint(f"{place}.endpoint", endpoint, config.security.allow_insecure)
     if not config.security.allow_insecure and not _is_loopback(config.metrics.host):
         raise ConfigError(
-            f"metrics.host: {config.metrics.host!r} is not a loopback address; use one, or security.allow_insecure = true"
+            f"metrics.host: {config.metrics.host!r} is not a loopback address; use one, or set "
+            "security.allow_insecure = true"
         )
     if config.security.curve:
         raise ConfigError("security.curve: true is not available in this version; allowed: false, on loopback")
@@ -147,7 +148,7 @@ def _allowed(path: str) -> str:
     for part in re.findall(r"[^.\[\]]+", path):
         if part.isdigit():
             continue
-        sections = [s for s in _sections(kind)]
+        sections = list(_sections(kind))
         if not sections or part not in _fields(sections[0]):
             return ""
         kind = _fields(sections[0])[part]
@@ -233,7 +234,7 @@ def _check_learning(place: str, learning: Learning, network: Network) -> None:
         )
     if learning.rule == "none" and network.head == "gradient":
         raise ConfigError(
-            f'{place}.rule: "none", but head = "gradient" learns by a rule; use "rtrl", or enabled = false for no learning'
+            f'{place}.rule: "none", but head = "gradient" learns by a rule; use "rtrl", or enabled = false'
         )
     if learning.feedback == "local":
         raise ConfigError(

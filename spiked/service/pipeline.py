@@ -385,24 +385,12 @@ class Stream:
                 else:
                     self.stats.judge(self.classes[label], number == label, float(probabilities[label]))
                 self.stats.updates += self.learning
-            out.append(
-                Prediction(
-                    stream=self.id,
-                    seq=self.stats.published,
-                    t_us=t_us,
-                    class_=number,
-                    label=name,
-                    confidence=confidence,
-                    scores=scores.tolist(),
-                    spikes=said.spikes[k].tolist(),
-                    step=t_us // self.dt_us,
-                    learning=self.learning,
-                    updates=self.stats.updates,
-                    final=final,
-                    arrived_s=arrived_s,
-                    target=label,
-                )  # fmt: skip
-            )
+            prediction = Prediction(
+                stream=self.id, seq=self.stats.published, t_us=t_us, class_=number, label=name, confidence=confidence,
+                scores=scores.tolist(), spikes=said.spikes[k].tolist(), step=t_us // self.dt_us, learning=self.learning,
+                updates=self.stats.updates, final=final, arrived_s=arrived_s, target=label,
+            )  # fmt: skip
+            out.append(prediction)
             self.stats.published += 1
         return out
 
@@ -418,12 +406,12 @@ class Stream:
         return {
             "classes": list(self.classes), "targets": self.schedule.state(), "epoch": p.epoch, "next_seq": p.next_seq,
             "watermark_us": p.watermark_us, "rejected": p.rejected, "last_final_us": self.last_final_us,
-            "last_close_us": self.last_close_us, "learning": self.learning, "rate": self.learner.rate, "stats": self.stats.state(),
+            "last_close_us": self.last_close_us, "learning": self.learning, "rate": self.learner.rate,
+            "stats": self.stats.state(),
         }  # fmt: skip
 
     def load(self, arrays: dict[str, NDArray], record: dict[str, Any]) -> None:
-        """Continue from a checkpoint, bit for bit."""
-
+        """Continue from a checkpoint, bit for bit; raises ValueError, and changes nothing, where it does not fit."""
         learner, classes = self._learner(arrays, record, self.config.network.classes)
         binner = Binner(self.binner.spec)
         binner.load_state(_part(arrays, "binner"))  # what does not fit has raised by now, and nothing has changed

@@ -50,7 +50,8 @@ class Recall:
         if len(steps.indices) > MAX_ENTRIES:
             self.clear()
             return
-        self._parts.append((Steps(*(a if isinstance(a, int) else a.copy() for a in steps)), self._at_rest))
+        kept = Steps(steps.first, steps.indptr.copy(), steps.indices.copy(), steps.counts.copy())
+        self._parts.append((kept, self._at_rest))
         self._entries += len(steps.indices)
         self._at_rest = False
         horizon = steps.first + steps.n - self.memory_steps
