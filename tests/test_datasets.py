@@ -234,9 +234,9 @@ def test_nmnist8_as_an_outside_client_reads_it(data_dir: Path) -> None:
 def test_nmnist10_has_the_stated_size(data_dir: Path) -> None:
     dataset = open_dataset(data_dir / "nmnist10" / "nmnist10_small.npz")
     assert len(dataset.train) == 1000 and len(dataset.test) == 100 and len(dataset.class_names) == 10
-    samples = [dataset.sample(i) for i in range(0, 1100, 10)]
-    assert np.mean([len(s.events) for s in samples]) == pytest.approx(4130, rel=0.05)
-    assert np.mean([s.duration_us for s in samples]) == pytest.approx(307_000, rel=0.05)
+    samples = [dataset.sample(i) for i in range(1100)]
+    assert np.mean([len(s.events) for s in samples]) == pytest.approx(4130, rel=0.01)
+    assert np.mean([s.duration_us for s in samples]) == pytest.approx(307_000, rel=0.01)
 
 
 def test_nas_tones_keep_every_count(data_dir: Path) -> None:

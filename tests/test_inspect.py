@@ -42,9 +42,8 @@ def store(tmp_path: Path) -> CheckpointStore:
         )
     )
     sender = Sender("cam0", pipeline.streams["cam0"].geometry, epoch=1)
-    for frames in (
-        sender.target("left", 0, 5000), sender.events(make_events(np.arange(0, 5000, 50), 1, 2, 1), 5000), sender.reset(5000),
-    ):  # fmt: skip
+    events = make_events(np.arange(0, 5000, 50), 1, 2, 1)
+    for frames in (sender.target("left", 0, 5000), sender.events(events, 5000), sender.reset(5000)):
         pipeline.handle(frames)
     assert not pipeline.wire.refused
     store = CheckpointStore(tmp_path / "state" / "checkpoints")
@@ -192,7 +191,7 @@ STATED: list[tuple[str, dict[str, Any]]] = [
     ("files/evt3_sample.raw", {"format": "evt3", "width": 1280, "height": 720, "events": 219_596}),
     ("files/dat_test_NCARS.dat", {"format": "dat", "events": 4407, "on": 1671, "t_first_us": 0, "t_last_us": 99937}),
     ("files/dvs.es", {"format": "es", "width": 320, "height": 240, "events": 473_225}),
-    ("files/sample_nmnist.bin", {"width": 34, "height": 34, "events": 4325, "on": 2145, "t_first_us": 654, "t_last_us": 311175}),
+    ("files/sample_nmnist.bin", {"width": 34, "events": 4325, "on": 2145, "t_first_us": 654, "t_last_us": 311175}),
     ("files/grasp2007-04-23.dat", {"format": "aedat1", "width": 128, "events": 48_100, "on": 18_729}),
     (
         "files/MovingDarkBox.aedat",

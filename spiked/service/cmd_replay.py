@@ -62,6 +62,8 @@ def slices(packets: Iterator[Events], length_us: int) -> Iterator[tuple[Events, 
     import numpy as np
 
     start, latest = None, 0
+    held: list[Events] = []  # of the slice that is open: a packet may end within it
+    held_number = 0
     for packet in packets:
         if not len(packet):
             continue
@@ -71,8 +73,14 @@ def slices(packets: Iterator[Events], length_us: int) -> Iterator[tuple[Events, 
             start = int(t[0])
         number = (t - start) // length_us
         edges = np.flatnonzero(np.diff(number)) + 1
-        for part, k in zip(np.split(packet, edges), number[np.concatenate([[0], edges])]):
-            yield part, start + int(k + 1) * length_us
+        for part, k in zip(np.split(packet, edges), number[np.concatenate([[0], edges])].tolist()):
+            if held and k != held_number:
+                yield np.concatenate(held), start + (held_number + 1) * length_us
+                held = []
+            held.append(part)
+            held_number = k
+    if held and start is not None:
+        yield np.concatenate(held), start + (held_number + 1) * length_us
 
 
 def run(args: argparse.Namespace) -> int:
