@@ -80,8 +80,9 @@ def _times_precision(precision, x, out):  # type: ignore[no-untyped-def]
         row = precision[at : at + i]
         total = precision[at + i] * x[i]
         xi = x[i]
-        for j in range(i):
+        for j in range(i):  # the sum on its own: see `jit.kernel`
             total += row[j] * x[j]
+        for j in range(i):
             out[j] += row[j] * xi
         out[i] += total
         at += i + 1

@@ -82,10 +82,12 @@ class _SafeCache(FunctionCache):  # type: ignore[misc]
 def kernel(function: F) -> F:
     """Compile `function` for one core, without the interpreter lock, cached across starts.
 
-    ``fastmath`` lets sums be vectorised; it never reorders between two runs of one compiled kernel, so results
-    are the same bits for the same calls. The flags that assume no NaN and no infinity stay off.
+    ``fastmath`` lets sums be vectorised, in one order for one compiled kernel, so results are the same bits for the
+    same calls. For that a loop that sums floats must not store to an array as well: such a loop is compiled twice, in
+    order and vectorised, and where the arrays happen to lie in memory decides which runs. The flags that assume no
+    NaN and no infinity stay off, and so does the one for reciprocals, for the same reason.
     """
-    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})(function)
+    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})(function)
     if CACHE_DIR is not None and not numba.config.DISABLE_JIT:
         with contextlib.suppress(Exception):
             numba.config.CACHE_DIR = str(CACHE_DIR)

@@ -34,6 +34,7 @@ def softmax_error(logits, label, error):  # type: ignore[no-untyped-def]
     total = 0.0
     for k in range(len(error)):
         error[k] = math.exp(logits[k] - top)
+    for k in range(len(error)):  # on its own: see `jit.kernel`
         total += error[k]
     for k in range(len(error)):
         error[k] /= total

@@ -97,15 +97,17 @@ def plot_recording(path: Path, recording: Recording, t_first_us: int, t_last_us:
 
 
 def plot_checkpoint(path: Path, told: dict[str, Any], arrays: dict[str, NDArray]) -> None:
-    """Draw what each stream's learner knows: the norm of every class's weights and means, and the features' weights."""
+    """Draw what each stream's learner knows: of every class the norms of its arrays, and how weights are spread."""
     panels: list[tuple[str, NDArray, list[str]]] = []
     for stream, known in told["streams"].items():
         prefix = f"{stream}/learner."
         classes = [str(c) for c in known["classes"] or []]
         for name, array in arrays.items():
             if name.startswith(prefix) and array.dtype.kind == "f" and array.size > 1:
-                short, axes = name[len(prefix) :], [k for k, n in enumerate(array.shape) if n == len(classes)]
-                if array.ndim == 2 and axes and classes:
+                short, axes = name[len(prefix) :], [k for k, n in enumerate(array.shape) if n == len(classes) > 0]
+                if array.ndim == 1 and axes:
+                    panels.append((f"{stream}: {short}, by class", array, classes))
+                elif array.ndim == 2 and axes:
                     norms = np.linalg.norm(np.moveaxis(array, axes[0], 0).astype(np.float64), axis=1)
                     panels.append((f"{stream}: norm of {short}, by class", norms, classes))
                 elif short == "net.weight":
