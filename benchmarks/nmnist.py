@@ -71,7 +71,7 @@ def main() -> int:
 
 
 def over_the_wire(config, dataset, order, n_train, state_home):  # type: ignore[no-untyped-def]
-    """Send all samples to a real daemon; returns its predictions, seconds, seconds until ready, and the weights' CRC."""
+    """Send all samples to a real daemon; returns its predictions, seconds, seconds until ready, the weights' CRC."""
     began = time.monotonic()
     environment = {**os.environ, "XDG_STATE_HOME": state_home}
     daemon = subprocess.Popen([sys.executable, "-m", "spiked", "run", str(CONFIG)], env=environment)

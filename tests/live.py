@@ -59,7 +59,9 @@ class Live:
     `text` is the configuration without its endpoints.
     """
 
-    def __init__(self, folder: Path, text: str, *, state_dir: Path | None = None, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, text: str, *, state_dir: Path | None = None, env: dict[str, str] | None = None
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.state_dir = state_dir or folder / "state"
@@ -74,7 +76,11 @@ class Live:
         }  # fmt: skip
         for name, keys in own.items():
             lines = "".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items())
-            text = text.replace(f"[{name}]\n", f"[{name}]\n{lines}") if f"[{name}]\n" in text else f"[{name}]\n{lines}\n{text}"
+            text = (
+                text.replace(f"[{name}]\n", f"[{name}]\n{lines}")
+                if f"[{name}]\n" in text
+                else f"[{name}]\n{lines}\n{text}"
+            )
         self.config.write_text(text)
         self.env = {**os.environ, **(env or {})}
         self.context = zmq.Context()
@@ -150,7 +156,9 @@ class Live:
 
     def wait_seq(self, seq: int, stream: str = "cam0") -> dict[str, Any]:
         """Wait until message number `seq` has been taken in."""
-        return dict(wait_for(lambda: (s := self.status(stream))["next_seq"] > seq and s, f"message {seq} has been taken"))
+        return dict(
+            wait_for(lambda: (s := self.status(stream))["next_seq"] > seq and s, f"message {seq} has been taken")
+        )
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 20.0) -> int:
         assert self.process is not None
@@ -180,7 +188,12 @@ def drain(subscriber: zmq.Socket[bytes], n_final: int, timeout_s: float = 30.0) 
 
 
 def sample_messages(
-    sender: Sender, events: Events, t0: int, duration_us: int, label: int | str | None, codec: EventCodec = EventCodec.TXYP13
+    sender: Sender,
+    events: Events,
+    t0: int,
+    duration_us: int,
+    label: int | str | None,
+    codec: EventCodec = EventCodec.TXYP13,
 ) -> list[list[bytes]]:
     """A sample as a sensor sends it: its label if it has one, its events, and the reset that ends it."""
     moved = events.copy()

@@ -57,7 +57,7 @@ def test_help_shows_an_example(command: str) -> None:
         (("demo", "--seconds", "-3"), 2, "--seconds: -3; more than 0"),
         (("demo", "--port", "70000"), 2, "--port: 70000; 0 to 65532"),
         (("watch", "nonsense"), 2, "'nonsense' is no endpoint"),
-        (("ctl", "tcp://127.0.0.1:9", "status", "--timeout", "0.2"), 1, "no answer within 0.2 s; is the daemon running?"),
+        (("ctl", "tcp://127.0.0.1:9", "status", "--timeout", "0.2"), 1, "within 0.2 s; is the daemon running?"),
         (("ctl", "tcp://127.0.0.1:9", "fly"), 2, "invalid choice: 'fly'"),
         (("replay", "missing.bin", "--to", "tcp://127.0.0.1:9", "--stream", "a"), 2, "missing.bin"),
         (("replay", __file__, "--to", "tcp://127.0.0.1:9", "--stream", "a"), 2, "test_commands.py"),
@@ -129,7 +129,9 @@ def test_replay_of_every_real_recording(tmp_path: Path, data_dir: Path) -> None:
         path = data_dir / name
         facts = summary(open_recording(path))
         planes = open_recording(path).geometry.planes
-        text = TEXT.replace("width = 34", f"width = {facts['width']}").replace("height = 34", f"height = {facts['height']}")
+        text = TEXT.replace("width = 34", f"width = {facts['width']}").replace(
+            "height = 34", f"height = {facts['height']}"
+        )
         with Live(tmp_path / codec, text + f"planes = {planes}\n") as live:
             args = ("--to", live.ingest, "--stream", "cam0", "--speed", "max", "--codec", codec)
             done = spiked("replay", str(path), *args)
@@ -154,7 +156,9 @@ def test_slices_keep_every_event_in_order() -> None:
 def test_demo_learns_while_you_watch() -> None:
     port = free_ports_in_a_row(4)
     demo = subprocess.Popen(
-        [sys.executable, "-m", "spiked", "demo", "--seconds", "8", "--port", str(port)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "spiked", "demo", "--seconds", "8", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
     def scrape() -> str:

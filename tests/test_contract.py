@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -117,7 +116,7 @@ def test_a_crash_and_a_restart(client: ModuleType, tmp_path: Path, spiked: str) 
         status = d.ctl(do="status")["streams"]["cam0"]
         assert status["updates"] == 1 and status["next_seq"] == 3
         assert d.stop() == 0
-    assert os.path.exists(tmp_path / "d" / "state" / "checkpoints")
+    assert (tmp_path / "d" / "state" / "checkpoints").exists()
 
 
 def test_cochlea_tones_are_told_apart(client: ModuleType, tmp_path: Path, spiked: str, data_dir: Path) -> None:

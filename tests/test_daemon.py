@@ -58,7 +58,9 @@ def messages_of(samples: list[Sample], epoch: int, taught: bool = True) -> list[
     sender, out, t0 = Sender("cam0", CAM0, epoch), [], 0
     codecs = itertools.cycle(EventCodec)
     for sample in samples:
-        out += sample_messages(sender, sample.events, t0, sample.duration_us, sample.name if taught else None, next(codecs))
+        out += sample_messages(
+            sender, sample.events, t0, sample.duration_us, sample.name if taught else None, next(codecs)
+        )
         t0 += sample.duration_us
     return out
 
@@ -95,13 +97,18 @@ def test_every_metric_of_the_contract_is_there(live: Live, samples: list[Sample]
     live.wait_seq(8)
     assert live.ask(do="checkpoint")["ok"]
     live.push().send_multipart([b"nobody/", b"", b""])
-    wait_for(lambda: live.metric("spiked_messages_rejected_total", stream="unknown") == 1, "the stray message is counted")
+    wait_for(
+        lambda: live.metric("spiked_messages_rejected_total", stream="unknown") == 1, "the stray message is counted"
+    )
     page = live.get("/metrics")[1]
-    names = """events_total messages_total messages_rejected_total messages_lost_total events_dropped_total steps_total
-    step_seconds_bucket latency_seconds_bucket lag_seconds spikes_total firing_rate_hz silent_neurons predictions_total
-    targets_total accuracy class_accuracy forgetting loss updates_total weight_norm update_norm threshold_mean
-    learning_enabled checkpoint_age_seconds checkpoint_bytes checkpoint_seconds checkpoints_total compile_seconds
-    start_time_seconds build_info""".split()
+    names = [
+        "events_total", "messages_total", "messages_rejected_total", "messages_lost_total", "events_dropped_total",
+        "steps_total", "step_seconds_bucket", "latency_seconds_bucket", "lag_seconds", "spikes_total",
+        "firing_rate_hz", "silent_neurons", "predictions_total", "targets_total", "accuracy", "class_accuracy",
+        "forgetting", "loss", "updates_total", "weight_norm", "update_norm", "threshold_mean", "learning_enabled",
+        "checkpoint_age_seconds", "checkpoint_bytes", "checkpoint_seconds", "checkpoints_total", "compile_seconds",
+        "start_time_seconds", "build_info",
+    ]  # fmt: skip
     missing = [n for n in names if f"\nspiked_{n}{{" not in page and f"\nspiked_{n} " not in page]
     assert not missing
     assert "# TYPE spiked_rollbacks_total counter" in page
@@ -114,7 +121,9 @@ def test_health_and_unknown_pages(live: Live) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_checkpoints_and_exits_0_within_2_s(tmp_path: Path, text: str, samples: list[Sample], number: int) -> None:
+def test_a_signal_checkpoints_and_exits_0_within_2_s(
+    tmp_path: Path, text: str, samples: list[Sample], number: int
+) -> None:
     with Live(tmp_path, text) as live:
         send_all(live, messages_of(samples[:5], 1))
         before = live.wait_seq(14)
@@ -159,7 +168,8 @@ def test_malformed_messages_are_counted_and_the_next_good_one_is_served(live: Li
     topic, header, payload = good[0]
     wrong = {
         "frames": [topic, header], "topic": [b"cam0", header, payload], "magic": [topic, b"XPK1" + header[4:], payload],
-        "kind": [topic, header[:4] + b"\x09" + header[5:], payload], "codec": [topic, header[:5] + b"\x09" + header[6:], payload],
+        "kind": [topic, header[:4] + b"\x09" + header[5:], payload],
+        "codec": [topic, header[:5] + b"\x09" + header[6:], payload],
         "size": [topic, header[:40], payload], "crc": [topic, header[:-4] + b"\0\0\0\0", payload],
         "count": [topic, header[:40] + struct.pack("<I", 1) + header[44:], payload],
         "geometry": [topic, header[:48] + struct.pack("<H", 35) + header[50:], payload],
@@ -251,7 +261,10 @@ def test_a_taken_port_is_one_line(live: Live, tmp_path: Path, text: str) -> None
     second.config.write_text(second.config.read_text().replace(second.ingest, live.ingest))
     with pytest.raises(AssertionError, match="exited 1"):
         second.start()
-    assert second.log().strip().splitlines()[-1] == f"spiked run: {live.ingest}: cannot listen there: Address already in use"
+    assert (
+        second.log().strip().splitlines()[-1]
+        == f"spiked run: {live.ingest}: cannot listen there: Address already in use"
+    )
     second.__exit__()
 
 
@@ -312,14 +325,15 @@ def test_a_truncated_kernel_cache_is_rebuilt(tmp_path: Path) -> None:
     for path in files:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert run() == "0.5"
-    assert [p for p in tmp_path.rglob("*.nbi")]
+    assert list(tmp_path.rglob("*.nbi"))
     assert run() == "0.5"
 
 
 def test_an_unwritable_cache_means_uncached(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    code = "from spiked.learners.jit import CACHE_DIR; from spiked.learners.surrogates import surrogate as s; print(CACHE_DIR, s(2, 0., 1.))"
+    code = "from spiked.learners.jit import CACHE_DIR as c; from spiked.learners.surrogates import surrogate as s; "
+    code += "print(c, s(2, 0., 1.))"
     env = {**os.environ, "SPIKED_CACHE_DIR": str(blocked / "below")}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "None 1.0"

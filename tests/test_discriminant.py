@@ -171,21 +171,3 @@ def test_the_fixed_learner_learns_the_square_roots_of_its_traces(head: str) -> N
         assert said.argmax() == naive.nearest_mean(x, y, 3, np.array(features[-1:]))[0]
     else:
         np.testing.assert_allclose(said, naive.batch_lda(x, y, 3, 1.0, np.array(features[-1:]))[0], rtol=1e-5)
-
-
-def test_the_bits_do_not_depend_on_where_arrays_lie() -> None:
-    """A loop compiled both in order and vectorised picks one by whether its arrays seem to overlap."""
-    x, y = examples(60, d=33)
-    said = set()
-    for gap in range(8):
-        heads = []
-        for backwards in (False, True):
-            head = make_discriminant(33, K, 1.0)
-            room, at, placed = np.zeros(sum(a.size + gap for a in head)), 0, {}
-            for name, array in reversed(head._asdict().items()) if backwards else head._asdict().items():
-                placed[name] = room[at : at + array.size].reshape(array.shape)
-                placed[name][...] = array
-                at += array.size + gap
-            heads.append(learn(Discriminant(**placed), x, y))
-        said |= {tuple(a.tobytes() for a in head) for head in heads}
-    assert len(said) == 1

@@ -17,4 +17,4 @@ def bind(socket: zmq.Socket[Any], endpoint: str) -> None:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         socket.close(0)
-        raise EndpointError(f"{endpoint}: cannot listen there: {zmq.strerror(error.errno)}") from None
+        raise EndpointError(f"{endpoint}: cannot listen there: {zmq.strerror(error.errno or 0)}") from None

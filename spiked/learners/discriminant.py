@@ -25,7 +25,7 @@ class Discriminant(NamedTuple):
 
     Attributes
     ----------
-    count : float64[K]; examples of each class.
+    examples : float64[K]; how many of each class.
     mean : float64[K, D].
     weight : float64[K, D]; A = P mu.
     bias : float64[K]; -mu . A / 2.
@@ -33,7 +33,7 @@ class Discriminant(NamedTuple):
     direction : float64[D]; room for P dx.
     """
 
-    count: NDArray[np.float64]
+    examples: NDArray[np.float64]
     mean: NDArray[np.float64]
     weight: NDArray[np.float64]
     bias: NDArray[np.float64]
@@ -48,7 +48,7 @@ def make_discriminant(n_features: int, n_classes: int, ridge: float, whiten: boo
         rows = np.arange(n_features)
         precision[rows * (rows + 1) // 2 + rows] = 1.0 / ridge
     return Discriminant(
-        count=np.zeros(n_classes),
+        examples=np.zeros(n_classes),
         mean=np.zeros((n_classes, n_features)),
         weight=np.zeros((n_classes, n_features)),
         bias=np.zeros(n_classes),
@@ -59,9 +59,9 @@ def make_discriminant(n_features: int, n_classes: int, ridge: float, whiten: boo
 
 def grow_discriminant(head: Discriminant, n_classes: int) -> Discriminant:
     """Build the same head with room for more classes."""
-    extra = n_classes - len(head.count)
+    extra = n_classes - len(head.examples)
     return head._replace(
-        count=np.concatenate([head.count, np.zeros(extra)]),
+        examples=np.concatenate([head.examples, np.zeros(extra)]),
         mean=np.concatenate([head.mean, np.zeros((extra, head.mean.shape[1]))]),
         weight=np.concatenate([head.weight, np.zeros((extra, head.mean.shape[1]))]),
         bias=np.concatenate([head.bias, np.zeros(extra)]),
@@ -91,7 +91,7 @@ def _times_precision(precision, x, out):  # type: ignore[no-untyped-def]
 @kernel
 def learn_example(head, x, label):  # type: ignore[no-untyped-def]
     """Take in one example: features `x` float64[D] of class `label`."""
-    n = head.count[label]
+    n = head.examples[label]
     mean, weight, u = head.mean[label], head.weight[label], head.direction
     d = len(x)
     if n == 0.0:
@@ -113,8 +113,8 @@ def learn_example(head, x, label):  # type: ignore[no-untyped-def]
                 for j in range(i + 1):
                     row[j] -= f * u[j]
                 at += i + 1
-            for k in range(len(head.count)):
-                if head.count[k] > 0.0:
+            for k in range(len(head.examples)):
+                if head.examples[k] > 0.0:
                     a = head.weight[k]
                     along = 0.0
                     for i in range(d):
@@ -126,8 +126,8 @@ def learn_example(head, x, label):  # type: ignore[no-untyped-def]
         for i in range(d):
             mean[i] += x[i] / (n + 1.0)
             weight[i] += u[i] * step / (n + 1.0)
-    head.count[label] = n + 1.0
-    for k in range(len(head.count)):
+    head.examples[label] = n + 1.0
+    for k in range(len(head.examples)):
         total = 0.0
         for i in range(d):
             total += head.mean[k, i] * head.weight[k, i]
@@ -141,15 +141,15 @@ def score(head, x, out):  # type: ignore[no-untyped-def]
     lowest = 0.0
     whiten = len(head.precision) > 0
     for k in range(len(out)):
-        total += head.count[k]
+        total += head.examples[k]
     scale = max(1.0, total) if whiten else 1.0
     for k in range(len(out)):
-        if head.count[k] > 0.0:
+        if head.examples[k] > 0.0:
             s = head.bias[k]
             for i in range(len(x)):
                 s += x[i] * head.weight[k, i]
             out[k] = s * scale
             lowest = min(lowest, out[k])
     for k in range(len(out)):
-        if head.count[k] == 0.0:
+        if head.examples[k] == 0.0:
             out[k] = lowest - 1.0 - abs(lowest)  # below it in float32 too

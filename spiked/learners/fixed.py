@@ -72,7 +72,7 @@ def _read(traces, head, state, scores, spikes, row):  # type: ignore[no-untyped-
     for m in range(n_tau):
         for j in range(n):
             traces.features[m * n + j] = np.sqrt(traces.trace[m, j] + ROOT_OFFSET)
-    said = np.empty(len(head.count))
+    said = np.empty(len(head.examples))
     score(head, traces.features, said)
     for k in range(len(said)):
         scores[row, k] = said[k]

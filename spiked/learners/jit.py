@@ -13,14 +13,12 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import llvmlite.binding
 import numba
 import numpy as np
 from numba.core.caching import FunctionCache
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -79,7 +77,7 @@ class _SafeCache(FunctionCache):  # type: ignore[misc]
             super().save_overload(sig, data)
 
 
-def kernel(function: F) -> F:
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` for one core, without the interpreter lock, cached across starts.
 
     ``fastmath`` lets sums be vectorised, in one order for one compiled kernel, so results are the same bits for the
@@ -92,4 +90,4 @@ def kernel(function: F) -> F:
         with contextlib.suppress(Exception):
             numba.config.CACHE_DIR = str(CACHE_DIR)
             dispatcher._cache = _SafeCache(dispatcher.py_func)
-    return dispatcher  # type: ignore[no-any-return]
+    return dispatcher

@@ -15,7 +15,9 @@ COMMANDS = ("demo", "run", "replay", "watch", "ctl", "inspect", "eval", "doctor"
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``spiked`` and all its commands."""
-    parser = argparse.ArgumentParser(prog="spiked", description=spiked.__doc__.splitlines()[0] if spiked.__doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="spiked", description=spiked.__doc__.splitlines()[0] if spiked.__doc__ else ""
+    )
     parser.add_argument("--version", action="version", version=f"spiked {spiked.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:

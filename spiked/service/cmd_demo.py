@@ -39,7 +39,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Run everything in one process on simulated sensors; no files are needed.", **example(EXAMPLES),
     )  # fmt: skip
     parser.add_argument("--seconds", type=float, default=30.0, help="how long to learn (30)")
-    parser.add_argument("--port", type=int, default=0, help="HTTP there; events, predictions, control on the next three")
+    parser.add_argument(
+        "--port", type=int, default=0, help="HTTP there; events, predictions, control on the next three"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of sensors and network (0)")
 
 
@@ -163,9 +165,8 @@ class Outside(threading.Thread):
                     events = sample.events.copy()
                     events["t"] += t0
                     self._labels[name].append(sample.name)
-                    for frames in (
-                        senders[name].target(sample.name, t0, end), senders[name].events(events, end), senders[name].reset(end),
-                    ):  # fmt: skip
+                    sender = senders[name]
+                    for frames in (sender.target(sample.name, t0, end), sender.events(events, end), sender.reset(end)):
                         send(push, frames)
                     now_us[name], upcoming[name] = end, next(it)
                 while sum(map(len, self._labels.values())) > AHEAD and not self.daemon_.stopping:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import zmq
 
     from spiked.io.events import Events
-    from spiked.io.wire import Sender
 
 EXAMPLES = """\
   spiked replay hand.aedat4 --to tcp://127.0.0.1:5570 --stream cam0 --speed 1 --label wave
@@ -102,7 +101,9 @@ def run(args: argparse.Namespace) -> int:
     geometry = recordings[0].geometry
     for r in recordings:
         if r.geometry != geometry:
-            raise UsageError(f"{r.path}: {r.geometry}, but {recordings[0].path}: {geometry}; one stream has one geometry")
+            raise UsageError(
+                f"{r.path}: {r.geometry}, but {recordings[0].path}: {geometry}; one stream has one geometry"
+            )
     socket = connect(zmq.PUSH, args.to)
     socket.setsockopt(zmq.LINGER, 5000)
     socket.setsockopt(zmq.SNDHWM, 100)
@@ -122,7 +123,9 @@ def run(args: argparse.Namespace) -> int:
                             first_us = end_us - PACKET_US
                         moved = part.copy()
                         # a sensor may step back behind its own first event
-                        moved["t"] = np.maximum(moved["t"], np.uint64(first_us)) - np.uint64(first_us) + np.uint64(base_us)
+                        moved["t"] = (
+                            np.maximum(moved["t"], np.uint64(first_us)) - np.uint64(first_us) + np.uint64(base_us)
+                        )
                         wait = began + (base_us + end_us - first_us) * 1e-6 / speed - time.monotonic()
                         if wait > 0:
                             time.sleep(wait)

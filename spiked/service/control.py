@@ -96,7 +96,9 @@ class Control:
         elif writer.last is None or writer.successes + writer.failures == before:
             self._send({"ok": False, "error": f"not written within {CHECKPOINT_WAIT_S:.0f} s"})
         else:
-            self._send({"ok": True, "name": writer.last.name, "bytes": writer.last.bytes, "seconds": writer.last.seconds})
+            self._send(
+                {"ok": True, "name": writer.last.name, "bytes": writer.last.bytes, "seconds": writer.last.seconds}
+            )
         return True
 
     def _streams(self, request: dict[str, Any]) -> list[Stream]:

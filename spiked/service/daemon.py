@@ -24,8 +24,8 @@ from prometheus_client import CollectorRegistry
 
 from spiked.io.sink import Sink
 from spiked.io.source import Source
-from spiked.service.checkpoints import CheckpointStore
 from spiked.service.checkpoint_writer import CheckpointWriter
+from spiked.service.checkpoints import CheckpointStore
 from spiked.service.config import Config
 from spiked.service.control import Control
 from spiked.service.http import HttpServer

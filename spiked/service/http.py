@@ -34,7 +34,7 @@ class HttpServer:
             def do_GET(self) -> None:
                 path = self.path.split("?")[0]
                 if path == "/metrics":
-                    encode, content_type = choose_encoder(self.headers.get("Accept"))
+                    encode, content_type = choose_encoder(self.headers.get("Accept") or "")
                     self._answer(200, encode(registry), content_type)
                 elif path in probes:
                     good, why = probes[path]()

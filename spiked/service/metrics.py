@@ -163,9 +163,13 @@ class SpikedCollector(Collector):
         written = CounterMetricFamily("spiked_checkpoints", "Checkpoints by result", labels=["result"])
         for result, count in d.checkpoints.items():
             written.add_metric([result], count)
-        rollbacks = CounterMetricFamily("spiked_rollbacks", "Returns to an older checkpoint", labels=["stream", "reason"])
+        rollbacks = CounterMetricFamily(
+            "spiked_rollbacks", "Returns to an older checkpoint", labels=["stream", "reason"]
+        )
         for (stream, reason), count in list(d.rollbacks.items()):
             rollbacks.add_metric([stream, reason], count)
-        build = GaugeMetricFamily("spiked_build_info", "What runs here; always 1", labels=["version", "python", "machine"])
+        build = GaugeMetricFamily(
+            "spiked_build_info", "What runs here; always 1", labels=["version", "python", "machine"]
+        )
         build.add_metric([spiked.__version__, platform.python_version(), platform.machine()], 1)
         yield from (written, rollbacks, build)

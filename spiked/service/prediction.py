@@ -33,9 +33,10 @@ class Prediction(msgspec.Struct, kw_only=True):
     def to_json(self, now_s: float) -> bytes:
         """Encode, with the latency from arrival to `now_s` (the same monotonic clock)."""
         said: dict[str, Any] = {
-            "v": 1, "stream": self.stream, "seq": self.seq, "t_us": self.t_us, "class": self.class_, "label": self.label,
-            "confidence": round(self.confidence, 6), "scores": self.scores, "spikes": self.spikes, "step": self.step,
-            "latency_us": round((now_s - self.arrived_s) * 1e6), "learning": self.learning, "updates": self.updates,
+            "v": 1, "stream": self.stream, "seq": self.seq, "t_us": self.t_us, "class": self.class_,
+            "label": self.label, "confidence": round(self.confidence, 6), "scores": self.scores, "spikes": self.spikes,
+            "step": self.step, "latency_us": round((now_s - self.arrived_s) * 1e6), "learning": self.learning,
+            "updates": self.updates,
         }  # fmt: skip
         if self.class_ < 0:
             said["class"] = said["label"] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import time
 from typing import Any
 
@@ -21,12 +22,7 @@ class Histogram:
 
     def observe(self, seconds: float, times: int = 1) -> None:
         """Count `times` observations of `seconds`."""
-        for k, edge in enumerate(BUCKETS_S):
-            if seconds <= edge:
-                break
-        else:
-            k = len(BUCKETS_S)
-        self.counts[k] += times
+        self.counts[bisect.bisect_left(BUCKETS_S, seconds)] += times
         self.sum += seconds * times
 
     def cumulative(self) -> list[tuple[str, float]]:
