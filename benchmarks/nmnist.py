@@ -23,7 +23,7 @@ import numpy as np
 import zmq
 
 from spiked.io.datasets import open_dataset
-from spiked.io.wire import Sender
+from spiked.io.sender import Sender
 from spiked.service.client import request
 from spiked.service.configfile import load_config
 from spiked.service.evaluate import evaluate

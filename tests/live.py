@@ -19,7 +19,8 @@ from typing import Any
 import zmq
 
 from spiked.io.events import Events, Geometry
-from spiked.io.wire import EventCodec, Sender
+from spiked.io.sender import Sender
+from spiked.io.wire import EventCodec
 
 WAIT_S = 90.0
 

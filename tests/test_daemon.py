@@ -20,9 +20,10 @@ import pytest
 import zmq
 from live import CAM0, Live, drain, sample_messages, wait_for
 
+from spiked.io.sender import Sender
 from spiked.io.sim_dvs import dvs_samples
 from spiked.io.sim_scenes import Sample
-from spiked.io.wire import HEADER, EventCodec, Sender
+from spiked.io.wire import HEADER, EventCodec
 
 CONFIG = """
 [network]
@@ -137,6 +138,18 @@ def test_a_signal_checkpoints_and_exits_0_within_2_s(
         assert after[key] == before[key], key
 
 
+def test_a_signal_while_it_compiles_ends_it_too(tmp_path: Path, text: str) -> None:
+    live = Live(tmp_path, text, env={"SPIKED_CACHE_DIR": str(tmp_path / "cache")})  # nothing is compiled yet
+    live.spawn()
+    wait_for(lambda: live.get("/healthz") == (200, "starting\n"), "it is starting")
+    assert live.get("/readyz") == (503, "starting\n")
+    began = time.monotonic()
+    assert live.stop() == 0
+    assert time.monotonic() - began < 2
+    assert "Traceback" not in live.log()
+    live.__exit__()
+
+
 def test_kill_9_costs_nothing_that_was_checkpointed(tmp_path: Path, text: str, samples: list[Sample]) -> None:
     messages = messages_of(samples, epoch=7)
     with Live(tmp_path / "straight", text) as live:
@@ -215,6 +228,7 @@ def test_the_control_socket_survives_everything(live: Live, samples: list[Sample
     assert "unknown key" in live.ask(do="status", verbose=True)["error"]
     assert "none written yet" in live.ask(do="rollback", name="x")["error"]
     assert "shown nothing yet" in live.ask(do="teach", **{"class": "wave"})["error"]
+    assert "wave" not in live.status()["classes"], "a refused request changes nothing"
     send_all(live, messages_of(samples[:2], 1))
     live.wait_seq(5)
     assert "up to learning.memory_ms" in live.ask(do="teach", **{"class": "wave", "ms": 1e9})["error"]

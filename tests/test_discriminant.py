@@ -31,7 +31,7 @@ def learn(head: Discriminant, x: np.ndarray, y: np.ndarray) -> Discriminant:
 
 
 def scores(head: Discriminant, at: np.ndarray) -> np.ndarray:
-    out = np.zeros((len(at), len(head.count)))
+    out = np.zeros((len(at), len(head.examples)))
     for row, said in zip(at, out):
         score(head, row, said)
     return out
@@ -46,11 +46,11 @@ def test_equals_the_batch_solution_after_each_of_500_examples(ridge: float) -> N
     x, y = examples(520)
     head = make_discriminant(D, K, ridge)
     for n in (1, 2, 7, 60, 500):
-        learn(head, x[int(head.count.sum()) : n], y[int(head.count.sum()) : n])
+        learn(head, x[int(head.examples.sum()) : n], y[int(head.examples.sum()) : n])
         seen = np.unique(y[:n])
         got, want = scores(head, x[500:]), naive.batch_lda(x[:n], y[:n], K, ridge, x[500:])
         assert error(got[:, seen], want[:, seen]) < 1e-8
-    np.testing.assert_array_equal(head.count, np.bincount(y[:500], minlength=K))
+    np.testing.assert_array_equal(head.examples, np.bincount(y[:500], minlength=K))
     np.testing.assert_allclose(head.mean, [x[:500][y[:500] == k].mean(0) for k in range(K)], rtol=1e-12)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from spiked.io.datasets import Dataset, Sample, open_dataset
 from spiked.io.events import Geometry, make_events
-from spiked.io.wire import Sender
+from spiked.io.sender import Sender
 from spiked.service import evaluate as module
 from spiked.service.cli import main
 from spiked.service.config import Config

@@ -66,7 +66,7 @@ def test_learners_are_mathematics(path):
     ]
     allowed += ["enum", "functools", "itertools"]
     if path.name == "jit.py":  # the one that owns compilation knows the disk
-        allowed += ["contextlib", "hashlib", "os", "platform", "pathlib"]
+        allowed += ["contextlib", "hashlib", "os", "platform", "pathlib", "shutil"]
     if path.is_relative_to(PACKAGE / "learners" / "offline"):
         allowed += ["torch", "pathlib"]
     for name in imports_of(path):

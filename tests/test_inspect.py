@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from spiked.io.events import make_events
 from spiked.io.recordings import open_recording, summary
-from spiked.io.wire import Sender
+from spiked.io.sender import Sender
 from spiked.service.checkpoints import CheckpointStore
 from spiked.service.cli import main
 from spiked.service.cmd_inspect import Peak, survey

@@ -12,9 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spiked.io.events import Geometry, make_events
-from spiked.io.wire import HEADER, EventCodec, Header, Sender
+from spiked.io.sender import Sender
+from spiked.io.wire import HEADER, EventCodec, Header
+from spiked.service import position
 from spiked.service.configfile import parse_config
-from spiked.service.pipeline import MAX_LEAP_US, Pipeline
+from spiked.service.knowledge import load_stream, roll_back_stream, stream_arrays, stream_record
+from spiked.service.pipeline import Pipeline
+from spiked.service.position import MAX_LEAP_STEPS, MAX_LEAP_US
 from spiked.service.targets import MAX_PENDING
 
 GEOMETRY = Geometry(8, 8, 2)
@@ -149,7 +153,7 @@ def test_a_window_that_ends_with_the_reset_teaches_once():
     for last in (0, 50_000, 100_000):
         p, s = pipeline(), sender()
         said = feed(p, [s.target("a", 0, last), s.events(shown(0, 0, 50), 50_000), s.reset(50_000)])
-        assert cam(p).stats.updates == 1 and cam(p).learner.head.count.tolist() == [1, 0]
+        assert cam(p).stats.updates == 1 and cam(p).learner.head.examples.tolist() == [1, 0]
         assert [q.t_us for q in finals(said)] == [50_000]
 
 
@@ -163,7 +167,7 @@ def test_an_open_target_ends_with_the_next_one_also_when_that_comes_in_time():
         said = feed(p, in_order([*messages, s.events(shown(1, 30, 60), 60_000), s.reset(60_000)]))
         lines.append([(q.t_us, q.scores, q.updates, q.target) for q in finals(said)])
         digests.append(cam(p).weight_digest())
-        assert cam(p).learner.head.count.tolist() == [1, 1]
+        assert cam(p).learner.head.examples.tolist() == [1, 1]
     assert lines[0] == lines[1] and digests[0] == digests[1]
 
 
@@ -217,7 +221,7 @@ def test_nothing_is_learnt_while_learning_is_off():
     p, s = pipeline(learning={"enabled": False}), sender()
     feed(p, sample(s, 0, 0, 100))
     p.handle(s.target("a", 0, 50_000))
-    assert cam(p).learner.head.count.tolist() == [0, 0] and cam(p).stats.updates == 0
+    assert cam(p).learner.head.examples.tolist() == [0, 0] and cam(p).stats.updates == 0
     assert rejected(p) == {}
     assert not any(q.learning for q in feed(p, sample(s, 0, 100, 200)))
 
@@ -312,7 +316,7 @@ def test_a_late_target_of_an_earlier_sample():
         order = [m for group in messages for m in (group[1:] if late else group)]
         feed(p, in_order(order + ([group[0] for group in messages] if late else [])))
         head = cam(p).learner.head
-        counts.append((head.count.tolist(), head.mean.tolist(), head.weight.tolist()))
+        counts.append((head.examples.tolist(), head.mean.tolist(), head.weight.tolist()))
     assert counts[0] == counts[1]
 
 
@@ -323,7 +327,7 @@ def test_a_late_target_over_a_reset_teaches_each_part_as_it_would_have():
         t = s.target("a", 0, 60_000)
         rest = [s.events(shown(0, 0, 30), 30_400), s.reset(30_400), s.events(shown(0, 31, 60), 60_000), s.reset(60_000)]
         feed(p, in_order([*rest, t] if late else [t, *rest]))
-        digests.append((cam(p).learner.head.count.tolist(), cam(p).weight_digest()))
+        digests.append((cam(p).learner.head.examples.tolist(), cam(p).weight_digest()))
     assert digests[0] == digests[1] and digests[0][0] == [2, 0]
 
 
@@ -336,7 +340,7 @@ def test_a_target_beyond_the_memory_is_refused_and_changes_nothing():
     assert cam(p).classes == ["a", "b"] and cam(p).learner.n_out == 2
     assert same_state(before, state_of(p), but=("rejected",))
     p.handle(s.target("a", 1_450_000, 1_500_000))
-    assert rejected(p) == {"time": 1} and cam(p).learner.head.count.tolist() == [1, 0]
+    assert rejected(p) == {"time": 1} and cam(p).learner.head.examples.tolist() == [1, 0]
 
 
 def test_a_target_before_the_stream_began_is_not_on():
@@ -412,9 +416,9 @@ def test_open_vectors_without_end_never_fill_the_table():
     for k in range(3 * MAX_PENDING):
         p.handle(s.target(np.array([k, k], np.float32), k * 1000))
         p.handle(s.events(shown(0, 0, 0), (k + 1) * 1000))
-    assert rejected(p) == {} and len(cam(p).values) < 100
+    assert rejected(p) == {} and len(cam(p).teaching.vectors) < 100
     interval = cam(p).schedule.intervals[-1]
-    assert cam(p).values[interval.label].tolist() == [k, k]
+    assert cam(p).teaching.vectors[interval.label].tolist() == [k, k]
 
 
 def test_a_flood_of_targets_is_refused():
@@ -537,6 +541,56 @@ def test_a_watermark_that_runs_away_is_refused():
     assert cam(p).stats.steps == 40 and cam(p).stats.lost == 0
 
 
+def test_short_steps_make_a_leap_shorter():
+    """The bound is in steps too, for events that reach ahead and for a silence between messages."""
+    p, s = pipeline(dt_ms=0.01, every_ms=1000.0), sender()
+    far = MAX_LEAP_STEPS * 10
+    feed(p, [s.events(shown(0, 0, 0), 0), s.events(shown(0, 0, 40), 40_000)])
+    before = state_of(p)
+    feed(p, [s.events(make_events([41_000], 0, 0, 0), 41_000 + far + 10)])
+    assert rejected(p) == {"time": 1} and same_state(before, state_of(p), but=("rejected",))
+    said = feed(p, [s.events(shown(0, 0, 0), 40_000 + far + 10)])
+    assert rejected(p) == {"time": 1} and cam(p).stats.steps == 4000
+    assert [q.t_us for q in finals(said)] == [40_000] and cam(p).binner.next_step == 4000 + MAX_LEAP_STEPS + 1
+
+
+@pytest.mark.parametrize("late", ["drop", "clamp"])
+def test_a_watermark_that_stands_still_does_not_fill_the_memory(late, monkeypatch):
+    monkeypatch.setattr(position, "MAX_WAITING", 300)
+    p, s = pipeline(late=late, jitter_us=1000), sender()
+    ahead = shown(0, 20, 45)  # 100 events
+    feed(p, [s.events(shown(0, 0, 0), 20_000), *(s.events(ahead, 20_000) for _ in range(3))])
+    assert rejected(p) == {} and cam(p).binner.waiting == 300
+    before = state_of(p)
+    p.handle(s.events(ahead[:1], 20_000))
+    p.handle(s.events(make_events([19_500], 0, 0, 0), 20_000))  # late: dropped, or moved to the step that waits
+    assert rejected(p) == {"count": 2} and same_state(before, state_of(p), but=("rejected",))
+    p.handle(s.events(shown(0, 20, 21)[:1], 21_000))  # room again, for the steps that it runs itself
+    assert rejected(p) == {"count": 2} and cam(p).binner.next_step == 21 and cam(p).binner.waiting < 300
+    p.handle(s.events(np.concatenate([ahead] * 4), 45_000))
+    assert rejected(p) == {"count": 2} and cam(p).binner.waiting == 0 and cam(p).stats.lost == 0
+    many = np.concatenate([ahead] * 4)
+    p.handle(sender(2).events(many, 20_000))
+    assert rejected(p) == {"count": 3} and cam(p).position.epoch == 1
+    p.handle(sender(2).events(many, 45_000))
+    assert rejected(p) == {"count": 3} and cam(p).binner.next_step == 45
+
+
+def test_the_age_of_a_message_by_its_senders_clock():
+    def sent(frames, ns):
+        return [frames[0], frames[1][:32] + struct.pack("<Q", ns) + frames[1][40:], frames[2]]
+
+    p, s = pipeline(), sender()
+    feed(p, [sent(s.events(shown(0, 0, 20), 20_000), 0), sent(s.target("a", 0), 0)])
+    assert cam(p).stats.lag_s == 0.0
+    p.handle(sent(s.target("zz" * 40, 0), 1))  # refused
+    assert cam(p).stats.lag_s == 0.0
+    p.handle(sent(s.events(shown(0, 20, 40), 40_000), 1_000_000_000))
+    assert cam(p).stats.lag_s > 1e9  # sent in 1970
+    p.handle(s.reset(40_000))
+    assert 0.0 <= cam(p).stats.lag_s < 1000.0
+
+
 def test_big_times():
     base_ms = (1 << 61) // 1000
     p, s = pipeline(refractory_us=10, hot_pixel_hz=1000.0), sender()
@@ -553,8 +607,8 @@ def test_big_times():
 def state_of(p):
     """Arrays and record, the record as it comes back from JSON."""
     stream = cam(p)
-    arrays = {k: v.copy() for k, v in stream.arrays().items()}
-    return arrays, msgspec.json.decode(msgspec.json.encode(stream.record()))
+    arrays = {k: v.copy() for k, v in stream_arrays(stream).items()}
+    return arrays, msgspec.json.decode(msgspec.json.encode(stream_record(stream)))
 
 
 def same_state(one, two, but=()):
@@ -603,7 +657,7 @@ def test_a_loaded_checkpoint_goes_on_with_the_same_bits(head):
     for cut in range(len(messages) + 1):
         resumed = pipeline(**HEADS[head], **extra)
         arrays = {k: v.copy() for k, v in states[cut][0].items()}
-        cam(resumed).load(arrays, states[cut][1])
+        load_stream(cam(resumed), arrays, states[cut][1])
         assert same_state(states[cut], state_of(resumed))
         assert [heard(resumed.handle(frames)) for frames in messages[cut:]] == said[cut:]
         assert same_state(states[-1], state_of(resumed)), cut
@@ -613,7 +667,7 @@ def test_a_loaded_checkpoint_goes_on_with_the_same_bits(head):
 def test_a_checkpoint_is_a_copy():
     p, s = pipeline(), sender()
     feed(p, sample(s, 0, 0, 100))
-    taken = cam(p).arrays(), cam(p).record()
+    taken = stream_arrays(cam(p)), stream_record(cam(p))
     kept = state_of(p)
     feed(p, sample(s, 1, 100, 200, value="new"))
     assert same_state(kept, (taken[0], msgspec.json.decode(msgspec.json.encode(taken[1]))))
@@ -626,15 +680,15 @@ def test_a_checkpoint_of_fewer_classes_and_of_more(head):
     feed(old, sample(s, 0, 0, 50) + sample(s, 1, 50, 100))
     saved = state_of(old)
     wider = pipeline(network={**HEADS[head]["network"], "classes": ["z", "a", "b"]})
-    cam(wider).load(*saved)
+    load_stream(cam(wider), *saved)
     assert cam(wider).classes == ["a", "b", "z"] and cam(wider).learner.n_out == 3
     feed(wider, sample(s, 0, 100, 150, value="z"))
     assert rejected(wider) == {}
     grown = state_of(wider)
     narrow = pipeline(**HEADS[head])
-    cam(narrow).load(*grown)
+    load_stream(cam(narrow), *grown)
     assert cam(narrow).classes == ["a", "b", "z"]
-    cam(narrow).load(*saved)  # back to fewer, in a running pipeline
+    load_stream(cam(narrow), *saved)  # back to fewer, in a running pipeline
     assert cam(narrow).classes == ["a", "b"] and cam(narrow).weight_digest() == cam(old).weight_digest()
 
 
@@ -643,11 +697,11 @@ def test_rolling_back_keeps_later_classes_by_name():
     feed(p, sample(s, 0, 0, 50))
     saved = state_of(p)
     feed(p, sample(s, 1, 50, 100, value="new"))
-    cam(p).roll_back(*saved)
-    assert cam(p).classes == ["a", "b", "new"] and cam(p).learner.head.count.tolist() == [1, 0, 0]
+    roll_back_stream(cam(p), *saved)
+    assert cam(p).classes == ["a", "b", "new"] and cam(p).learner.head.examples.tolist() == [1, 0, 0]
     assert cam(p).binner.next_step == 100
     feed(p, sample(s, 1, 100, 150, value="new"))
-    assert cam(p).learner.head.count.tolist() == [1, 0, 1] and rejected(p) == {}
+    assert cam(p).learner.head.examples.tolist() == [1, 0, 1] and rejected(p) == {}
 
 
 def test_a_state_of_another_network_changes_nothing():
@@ -655,7 +709,7 @@ def test_a_state_of_another_network_changes_nothing():
     feed(p, sample(sender(), 0, 0, 50))
     before = state_of(p)
     with pytest.raises(ValueError, match=r"net\.weight"):
-        cam(p).load(*state_of(other))
+        load_stream(cam(p), *state_of(other))
     assert same_state(before, state_of(p))
 
 
@@ -705,7 +759,7 @@ def test_nothing_stops_the_pipeline(head, junk):
     if said or cam(p).classes or head == "vectors":
         assert finals(said)[-1].t_us == 50_000
     assert cam(p).binner.next_step == 5
-    assert all(np.isfinite(v).all() for k, v in cam(p).arrays().items() if v.dtype.kind == "f")
+    assert all(np.isfinite(v).all() for k, v in stream_arrays(cam(p)).items() if v.dtype.kind == "f")
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiked.io import wire
+from spiked.io import sender, wire
 from spiked.io.events import EVENT_DTYPE, Geometry, make_events
-from spiked.io.wire import EventCodec, Kind, Sender, WireError, decode_events, decode_target, parse
+from spiked.io.sender import Sender
+from spiked.io.wire import EventCodec, Kind, WireError, decode_events, decode_target, parse
 
 GEOMETRY = Geometry(8, 6, 2)
 STREAMS = {"cam0": GEOMETRY, "ear": Geometry(64, 1, 1)}
@@ -319,7 +320,7 @@ def test_a_heartbeat_of_every_codec():
 
 def test_rel8_says_what_it_cannot_reach():
     with pytest.raises(ValueError, match="4294 s"):
-        wire.encode_events(make_events([0, 1 << 32], 0, 0, 0), EventCodec.REL8, 0)
+        sender.encode_events(make_events([0, 1 << 32], 0, 0, 0), EventCodec.REL8, 0)
 
 
 def only_wire_errors(frames, jitter_us=0):

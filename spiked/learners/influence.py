@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from spiked.learners.jit import kernel
 from spiked.learners.lif import Lif
 
-ORIGIN_TAUS = 3.0  # a new origin after so many time constants: e^3 eps is the error that a row's sum can gather
-FORGET_TAUS = 25.0  # a row silent for so long has no influence left: e^-25 of it
+ORIGIN_TAUS = 4.0  # a new origin after so many time constants: e^4 eps is the error that a row's sum can gather
+FORGET_TAUS = {4: 17.0, 8: 25.0}  # by bytes of a weight: a row silent for so long has e^-17 of its influence left
 
 
 class Influence(NamedTuple):
@@ -49,6 +49,9 @@ class Influence(NamedTuple):
     filtered : float[...]; F of the hidden layers.
     g : float64[sum n]; G of the output layer, Q of the others.
     k1, k2 : float64[sum n]; K1, K2 of the hidden layers.
+    pull_sink, pull_filtered : float[sum n]; what an event of size 1 takes off its row in this step.
+    event : float[1]; size of the present event.
+    ones : float32[sum n]; size of a spike, as that of an event.
     power : float64[L, 3]; beta^r, kappa^r, and r itself.
     limits : int64[L, 2]; r at which a new origin is due, and steps after which a silent row is let go.
     clock : int64[1]; steps since the last reset.
@@ -66,6 +69,10 @@ class Influence(NamedTuple):
     g: NDArray[np.float64]
     k1: NDArray[np.float64]
     k2: NDArray[np.float64]
+    pull_sink: NDArray[np.floating]
+    pull_filtered: NDArray[np.floating]
+    event: NDArray[np.floating]
+    ones: NDArray[np.float32]
     power: NDArray[np.float64]
     limits: NDArray[np.int64]
     clock: NDArray[np.int64]
@@ -77,10 +84,11 @@ def make_influence(net: Lif, immediate: bool) -> Influence:
     x_at = np.concatenate([[0], np.cumsum(net.sizes[:-1])]).astype(np.int64)
     n_in, n = int(x_at[-1]), int(net.u_at[-1])
     limits = np.zeros((n_layers, 2), np.int64)
+    forget_taus = FORGET_TAUS[net.weight.dtype.itemsize]
     for layer in range(n_layers):
         decays = np.minimum(net.beta[layer : layer + 2].astype(np.float64), 1 - 1e-9)  # no leak: a tau of 1e9 steps
         taus = -1.0 / np.log(decays)
-        limits[layer] = max(1, int(ORIGIN_TAUS * taus.min())), int(FORGET_TAUS * taus.max()) + 1
+        limits[layer] = max(1, int(ORIGIN_TAUS * taus.min())), int(forget_taus * taus.max()) + 1
     power = np.ones((n_layers, 3))
     power[:, 2] = 0
     return Influence(
@@ -96,6 +104,10 @@ def make_influence(net: Lif, immediate: bool) -> Influence:
         g=np.zeros(n),
         k1=np.zeros(n),
         k2=np.zeros(n),
+        pull_sink=np.zeros(n, net.weight.dtype),
+        pull_filtered=np.zeros(n, net.weight.dtype),
+        event=np.zeros(1, net.weight.dtype),
+        ones=np.ones(n, np.float32),
         power=power,
         limits=limits,
         clock=np.zeros(1, np.int64),
@@ -104,7 +116,10 @@ def make_influence(net: Lif, immediate: bool) -> Influence:
 
 @kernel
 def tick(net, inf, layer):  # type: ignore[no-untyped-def]
-    """Begin a step of one layer: the powers move on, and a new origin is taken when one is due."""
+    """Begin a step of one layer: the powers move on, and a new origin is taken when one is due.
+
+    What every event of the step takes off its row is the same up to the event's size: it is worked out here, once.
+    """
     power = inf.power[layer]
     if power[2] >= inf.limits[layer, 0]:
         new_origin(net, inf, layer)
@@ -112,53 +127,64 @@ def tick(net, inf, layer):  # type: ignore[no-untyped-def]
     if layer + 1 < len(net.beta):
         power[1] *= net.beta[layer + 1]
     power[2] += 1
+    a, b = net.u_at[layer], net.u_at[layer + 1]
+    if layer + 1 == len(net.beta):
+        for j in range(a, b):
+            inf.pull_sink[j] = -inf.g[j]
+    else:
+        for j in range(a, b):
+            inf.pull_sink[j] = inf.g[j] * inf.k1[j] - inf.k2[j]
+            inf.pull_filtered[j] = inf.g[j]
 
 
 @kernel
-def row_event(net, inf, layer, i, x):  # type: ignore[no-untyped-def]
-    """An event of weight `x` at input `i`; comes before this step's `accumulate`."""
+def row_events(net, inf, layer, rows, counts, n_rows):  # type: ignore[no-untyped-def]
+    """Events of weight `counts` at inputs `rows` (the first `n_rows`); comes before this step's `accumulate`."""
     n = net.sizes[layer + 1]
-    a = net.u_at[layer]
-    entry = inf.x_at[layer] + i
-    at = net.w_at[layer] + i * n
-    d = x / inf.power[layer, 0]
-    sink = inf.sink[at : at + n]
-    g = inf.g[a : a + n]
-    if layer + 1 == len(net.beta):
+    a, x0, w0 = net.u_at[layer], inf.x_at[layer], net.w_at[layer]
+    hidden = layer + 1 < len(net.beta)
+    power = inf.power[layer, 0]
+    pull_sink, pull_filtered = inf.pull_sink[a : a + n], inf.pull_filtered[a : a + n]
+    for k in range(n_rows):
+        i = rows[k]
+        entry, at = x0 + i, w0 + i * n
+        inf.event[0] = counts[k] / power
+        d = inf.event[0]  # in the type of the weights, so that a row is one pass in that type
+        sink = inf.sink[at : at + n]
         for j in range(n):
-            sink[j] += d * g[j]
-    else:
-        filtered = inf.filtered[at : at + n]
-        k1, k2 = inf.k1[a : a + n], inf.k2[a : a + n]
-        for j in range(n):
-            sink[j] -= d * (g[j] * k1[j] - k2[j])
-            filtered[j] -= d * g[j]
-    inf.xhat[entry] += d
-    inf.last[entry] = inf.clock[0]
-    inf.touched[entry] = 1
-    if not inf.is_live[entry]:
-        inf.is_live[entry] = 1
-        inf.live[inf.x_at[layer] + inf.n_live[layer]] = i
-        inf.n_live[layer] += 1
+            sink[j] -= d * pull_sink[j]
+        if hidden:
+            filtered = inf.filtered[at : at + n]
+            for j in range(n):
+                filtered[j] -= d * pull_filtered[j]
+        inf.xhat[entry] += d
+        inf.last[entry] = inf.clock[0]
+        inf.touched[entry] = 1
+        if not inf.is_live[entry]:
+            inf.is_live[entry] = 1
+            inf.live[x0 + inf.n_live[layer]] = i
+            inf.n_live[layer] += 1
 
 
 @kernel
-def add_row(net, inf, layer, i, x, membrane):  # type: ignore[no-untyped-def]
-    """Add `x` times row `i` of the weights as they stand now, where the sink is the weights."""
+def add_rows(net, inf, layer, rows, counts, n_rows, membrane):  # type: ignore[no-untyped-def]
+    """Add rows of the weights as they stand now, where the sink is the weights, times `counts`."""
     n = net.sizes[layer + 1]
-    a = net.u_at[layer]
-    at = net.w_at[layer] + i * n
-    xhat = inf.xhat[inf.x_at[layer] + i]
-    sink = inf.sink[at : at + n]
-    g = inf.g[a : a + n]
-    if layer + 1 == len(net.beta):
-        for j in range(n):
-            membrane[j] += x * (sink[j] - xhat * g[j])
-    else:
-        filtered = inf.filtered[at : at + n]
-        k1, k2 = inf.k1[a : a + n], inf.k2[a : a + n]
-        for j in range(n):
-            membrane[j] += x * (sink[j] - filtered[j] * k1[j] - xhat * k2[j])
+    a, x0, w0 = net.u_at[layer], inf.x_at[layer], net.w_at[layer]
+    hidden = layer + 1 < len(net.beta)
+    g, k1, k2 = inf.g[a : a + n], inf.k1[a : a + n], inf.k2[a : a + n]
+    for k in range(n_rows):
+        i, x = rows[k], counts[k]
+        at = w0 + i * n
+        xhat = inf.xhat[x0 + i]
+        sink = inf.sink[at : at + n]
+        if hidden:
+            filtered = inf.filtered[at : at + n]
+            for j in range(n):
+                membrane[j] += x * (sink[j] - filtered[j] * k1[j] - xhat * k2[j])
+        else:
+            for j in range(n):
+                membrane[j] += x * (sink[j] - xhat * g[j])
 
 
 @kernel

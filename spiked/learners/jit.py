@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ import llvmlite.binding
 import numba
 import numpy as np
 from numba.core.caching import FunctionCache
+
+KEPT_VERSIONS = 2
+"""Caches of other versions that are kept beside this one's: an update would leave its predecessor's for ever."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -53,6 +57,10 @@ def _open_cache() -> Path | None:
         probe = path / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
+        os.utime(path)
+        others = sorted((p for p in path.parent.glob("kernels-*") if p != path), key=lambda p: p.stat().st_mtime)
+        for old in others[:-KEPT_VERSIONS]:
+            shutil.rmtree(old, ignore_errors=True)
     except (OSError, RuntimeError):
         return None
     return path

@@ -29,13 +29,13 @@ from spiked.learners.contract import (
     check_range,
     silent_cues,
 )
-from spiked.learners.influence import Influence, accumulate, add_row, forget, row_event, settle, tick
-from spiked.learners.jit import kernel
-from spiked.learners.lif import Lif, LifState, fire, integrate_events, integrate_spikes, leak, make_lif_state
-from spiked.learners.objectives import OBJECTIVES, RATE_CE, membrane_error, softmax_error
-from spiked.learners.optimizers import OPTIMIZERS, apply_row
+from spiked.learners.influence import Influence
+from spiked.learners.lif import Lif, LifState, make_lif_state
+from spiked.learners.objectives import OBJECTIVES
+from spiked.learners.optimizers import OPTIMIZERS
+from spiked.learners.rtrl_kernels import Options, Work, close_window, read_out, rest, run_steps, settle_all
 from spiked.learners.state import StateMixin
-from spiked.learners.surrogates import SURROGATES, surrogate
+from spiked.learners.surrogates import SURROGATES
 
 FEEDBACKS = ("symmetric", "random", "direct")
 DECODERS = ("rate", "membrane")
@@ -64,233 +64,6 @@ class RtrlSpec:
     rate: float = 1e-3
     decoder: str = "membrane"
     decoder_tau_ms: float = 400.0
-
-
-class _Work(NamedTuple):
-    """Vectors that a step works with, one entry per neuron unless said; window sums live here too.
-
-    `signal` is dL/dS of a hidden neuron, `credit` its dL/dU. `error`, `counts`, `score` have an entry per output;
-    `tally` holds the number of labelled steps in the window.
-    """
-
-    psi: NDArray[np.float64]
-    signal: NDArray[np.float64]
-    credit: NDArray[np.float64]
-    error: NDArray[np.float64]
-    counts: NDArray[np.float64]
-    score: NDArray[np.float64]
-    tally: NDArray[np.int64]
-
-
-class _Options(NamedTuple):
-    """What a compiled run needs to know of the specification."""
-
-    objective: int
-    surrogate: int
-    slope: float
-    feedback: int
-    immediate: bool
-    optimizer: int
-    rate: float
-    by_rate: bool
-    score_decay: float
-
-
-@kernel
-def _true_weight(net, inf, immediate, layer, i, j):  # type: ignore[no-untyped-def]
-    """Weight (i, j) of a layer as it stands now."""
-    n = net.sizes[layer + 1]
-    at = net.w_at[layer] + i * n + j
-    w = net.weight[at]
-    if not immediate:
-        return w
-    a = net.u_at[layer] + j
-    xhat = inf.xhat[inf.x_at[layer] + i]
-    if layer + 1 == len(net.beta):
-        return w - xhat * inf.g[a]
-    return w - inf.filtered[at] * inf.k1[a] - xhat * inf.k2[a]
-
-
-@kernel
-def _send_down(net, inf, work, opt, feedback, b_at, layer):  # type: ignore[no-untyped-def]
-    """Learning signal of a hidden layer: from the layer above (symmetric, random) or from the output (direct)."""
-    a, b = net.u_at[layer], net.u_at[layer + 1]
-    source = work.error if opt.feedback == 2 else work.credit[b : net.u_at[layer + 2]]
-    m = len(source)
-    for j in range(b - a):
-        total = 0.0  # counts even where psi is 0 now: it meets the eligibility of earlier steps
-        if opt.feedback == 0:
-            for k in range(m):
-                total += _true_weight(net, inf, opt.immediate, layer + 1, j, k) * source[k]
-        else:
-            at = b_at[layer] + j * m
-            for k in range(m):
-                total += feedback[at + k] * source[k]
-        work.signal[a + j] = total
-        work.credit[a + j] = total * work.psi[a + j]
-
-
-@kernel
-def _send_all_down(net, inf, work, opt, feedback, b_at):  # type: ignore[no-untyped-def]
-    """Carry the output's error down through every layer."""
-    top = len(net.beta) - 1
-    a = net.u_at[top]
-    for k in range(len(work.error)):
-        work.signal[a + k] = work.error[k]
-        work.credit[a + k] = work.error[k]
-    for layer in range(top - 1, -1, -1):
-        _send_down(net, inf, work, opt, feedback, b_at, layer)
-
-
-@kernel
-def _learn_step(net, state, inf, work, opt, feedback, b_at, label, values):  # type: ignore[no-untyped-def]
-    """Move the influence of every layer on by this step."""
-    top = len(net.beta) - 1
-    a = net.u_at[top]
-    n_all = net.u_at[top + 1]
-    for layer in range(top + 1):
-        theta = net.threshold[layer]
-        for j in range(net.u_at[layer], net.u_at[layer + 1]):
-            work.psi[j] = surrogate(opt.surrogate, state.membrane[j] - theta, opt.slope)
-    if label == UNLABELLED:
-        work.signal[:] = 0.0
-    elif opt.objective == RATE_CE:
-        work.tally[0] += 1
-        for j in range(a):
-            work.signal[j] = 1.0
-        for j in range(a, n_all):
-            work.signal[j] = work.psi[j]
-            work.counts[j - a] += state.spike[j]
-    else:
-        work.tally[0] += 1
-        membrane_error(opt.objective, state.membrane[a:n_all], label, values, work.error)
-        step_size = opt.rate if opt.immediate else 1.0
-        for k in range(len(work.error)):
-            work.error[k] *= step_size
-        _send_all_down(net, inf, work, opt, feedback, b_at)
-    for layer in range(top + 1):
-        lo, hi = net.u_at[layer], net.u_at[layer + 1]
-        accumulate(net, inf, layer, work.psi[lo:hi], work.signal[lo:hi])
-
-
-@kernel
-def _close_window(net, state, inf, work, opt, feedback, b_at, square, label):  # type: ignore[no-untyped-def]
-    """Learn from the window that ends here, and begin the next."""
-    top = len(net.beta) - 1
-    for layer in range(top + 1):
-        settle(net, inf, layer)
-    if not opt.immediate:
-        scale = 1.0 / max(1, work.tally[0])
-        work.signal[:] = 1.0
-        learn = work.tally[0] > 0
-        if opt.objective == RATE_CE:
-            learn = learn and label != UNLABELLED
-            scale = 1.0
-            if learn:
-                softmax_error(work.counts, label, work.error)
-                work.psi[:] = 1.0
-                _send_all_down(net, inf, work, opt, feedback, b_at)
-        for layer in range(top + 1):
-            n = net.sizes[layer + 1]
-            factor = work.signal[net.u_at[layer] : net.u_at[layer + 1]]
-            for i in range(net.sizes[layer]):
-                entry = inf.x_at[layer] + i
-                if inf.touched[entry]:
-                    at = net.w_at[layer] + i * n
-                    if learn:
-                        apply_row(
-                            opt.optimizer, net.weight[at : at + n], inf.sink[at : at + n], factor, scale,
-                            square[at : at + n], opt.rate,
-                        )  # fmt: skip
-                    else:
-                        inf.sink[at : at + n] = 0.0
-                    inf.touched[entry] = inf.is_live[entry]
-    work.counts[:] = 0.0
-    work.tally[:] = 0
-
-
-@kernel
-def _read(state, work, out_scores, out_spikes, row):  # type: ignore[no-untyped-def]
-    for k in range(len(work.score)):
-        out_scores[row, k] = work.score[k]
-    for layer in range(len(state.total)):
-        out_spikes[row, layer] = state.total[layer]
-        state.total[layer] = 0
-
-
-@kernel
-def _run(  # type: ignore[no-untyped-def]
-    net,
-    state,
-    inf,
-    work,
-    opt,
-    feedback,
-    b_at,
-    square,
-    steps,
-    cues,
-    learn,
-    out_scores,
-    out_spikes,
-):
-    """All steps of a run: the whole learner, top to bottom."""
-    top = len(net.beta) - 1
-    a = net.u_at[top]
-    row = 0
-    for t in range(len(steps.indptr) - 1):
-        lo, hi = steps.indptr[t], steps.indptr[t + 1]
-        if learn:
-            inf.clock[0] += 1
-        for layer in range(top + 1):
-            leak(net, state, layer)
-            if learn:
-                tick(net, inf, layer)
-            if learn and opt.immediate:
-                u = state.membrane[net.u_at[layer] : net.u_at[layer + 1]]
-                if layer == 0:
-                    for k in range(lo, hi):
-                        add_row(net, inf, 0, steps.indices[k], steps.counts[k], u)
-                else:
-                    b = net.u_at[layer - 1]
-                    for k in range(state.n_spiked[layer - 1]):
-                        add_row(net, inf, layer, state.spiked[b + k], 1.0, u)
-            elif layer == 0:
-                integrate_events(net, state, steps.indices[lo:hi], steps.counts[lo:hi])
-            else:
-                integrate_spikes(net, state, layer)
-            if learn and layer == 0:
-                for k in range(lo, hi):
-                    row_event(net, inf, 0, steps.indices[k], steps.counts[k])
-            elif learn:
-                b = net.u_at[layer - 1]
-                for k in range(state.n_spiked[layer - 1]):
-                    row_event(net, inf, layer, state.spiked[b + k], 1.0)
-            fire(net, state, layer)
-        for k in range(len(work.score)):
-            said = state.spike[a + k] if opt.by_rate else state.membrane[a + k]
-            work.score[k] = opt.score_decay * work.score[k] + (1.0 - opt.score_decay) * said
-        if learn:
-            _learn_step(net, state, inf, work, opt, feedback, b_at, cues.labels[t], cues.values)
-        if cues.flags[t]:
-            _read(state, work, out_scores, out_spikes, row)
-            row += 1
-            if learn and cues.flags[t] & CLOSE:
-                _close_window(net, state, inf, work, opt, feedback, b_at, square, cues.labels[t])
-
-
-@kernel
-def _settle_all(net, inf):  # type: ignore[no-untyped-def]
-    """Write what is lazy into the sink, in every layer."""
-    for layer in range(len(net.beta)):
-        settle(net, inf, layer)
-
-
-@kernel
-def _rest(net, inf):  # type: ignore[no-untyped-def]
-    """Settle and forget: after it, the influence holds nothing but the sink."""
-    _settle_all(net, inf)
-    forget(net, inf)
 
 
 class RtrlLearner(StateMixin):
@@ -333,9 +106,9 @@ class RtrlLearner(StateMixin):
         scale = np.concatenate([np.full(n * m, 1 / np.sqrt(n)) for n, m in shapes]) if sizes else np.zeros(0)
         self._feedback = rng.standard_normal(int(self._b_at[-1])) * scale
 
-    def _options(self) -> _Options:
+    def _options(self) -> Options:
         s = self.spec
-        return _Options(
+        return Options(
             OBJECTIVES.index(s.objective), SURROGATES.index(s.surrogate), float(s.surrogate_slope),
             FEEDBACKS.index(s.feedback), s.update == "step", OPTIMIZERS.index(s.optimizer), float(self.rate),
             s.decoder == "rate", float(np.exp(-self._dt_ms / s.decoder_tau_ms)),
@@ -362,7 +135,7 @@ class RtrlLearner(StateMixin):
         spikes = np.zeros((len(at), len(self.net.beta)), np.int64)
         if not learn and live.inf.clock[0]:
             live.drop_window(self.net)  # a window with a gap in it teaches nothing
-        _run(
+        run_steps(
             self.net, live.state, live.inf, live.work, self._options(), self._feedback, self._b_at, self._square,
             steps, cues, learn, scores, spikes,
         )  # fmt: skip
@@ -378,9 +151,9 @@ class RtrlLearner(StateMixin):
         scores = np.zeros((1, self.n_out), np.float32)
         spikes = np.zeros((1, len(self.net.beta)), np.int64)
         live = self._live
-        _read(live.state, live.work, scores, spikes, 0)
+        read_out(live.state, live.work, scores, spikes, 0)
         if learn:
-            _close_window(
+            close_window(
                 self.net, live.state, live.inf, live.work, self._options(), self._feedback, self._b_at, self._square,
                 label,
             )  # fmt: skip
@@ -391,13 +164,13 @@ class RtrlLearner(StateMixin):
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest."""
         if self.spec.update == "step":
-            _settle_all(self.net, self._live.inf)  # the weights are the sink: nothing lazy may hang on them
+            settle_all(self.net, self._live.inf)  # the weights are the sink: nothing lazy may hang on them
         if self._side is None:
             self._side = _Live.at_rest(self.net, self.spec)
         self._side.to_rest(self.net)
         self._advance(self._side, steps, cues, True)
         if self.spec.update == "step":
-            _settle_all(self.net, self._side.inf)
+            settle_all(self.net, self._side.inf)
 
     def reset(self) -> None:
         """Dynamics to rest; weights stay."""
@@ -461,7 +234,8 @@ class RtrlLearner(StateMixin):
     def _arrays(self) -> dict[str, NDArray]:
         arrays: dict[str, NDArray] = {"net.weight": self.net.weight, "square": self._square, "feedback": self._feedback}
         arrays |= {f"state.{k}": v for k, v in self._live.state._asdict().items()}
-        arrays |= {f"influence.{k}": v for k, v in self._live.inf._asdict().items() if k not in ("x_at", "limits")}
+        derived = ("x_at", "limits", "pull_sink", "pull_filtered", "event", "ones")
+        arrays |= {f"influence.{k}": v for k, v in self._live.inf._asdict().items() if k not in derived}
         arrays |= {f"work.{k}": v for k, v in self._live.work._asdict().items()}
         if self.spec.update == "step":
             del arrays["influence.sink"]
@@ -477,12 +251,12 @@ class _Live(NamedTuple):
 
     state: LifState
     inf: Influence
-    work: _Work
+    work: Work
 
     @classmethod
     def at_rest(cls, net: Lif, spec: RtrlSpec, dtype: DTypeLike = np.float64) -> _Live:
         n, n_out = int(net.u_at[-1]), int(net.sizes[-1])
-        work = _Work(
+        work = Work(
             psi=np.zeros(n, dtype), signal=np.zeros(n, dtype), credit=np.zeros(n, dtype), error=np.zeros(n_out, dtype),
             counts=np.zeros(n_out, dtype), score=np.zeros(n_out, dtype), tally=np.zeros(1, np.int64),
         )  # fmt: skip
@@ -496,7 +270,7 @@ class _Live(NamedTuple):
 
     def drop_window(self, net: Lif) -> None:
         """Influence to rest, and what the window has gathered with it; weights and dynamics stay."""
-        _rest(net, self.inf)
+        rest(net, self.inf)
         self.work.counts[...] = 0
         self.work.tally[...] = 0
         if self.inf.sink is not net.weight:

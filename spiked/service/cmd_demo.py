@@ -141,9 +141,9 @@ class Outside(threading.Thread):
         import zmq
 
         from spiked.io.events import Geometry
+        from spiked.io.sender import Sender
         from spiked.io.sim_cochlea import cochlea_samples
         from spiked.io.sim_dvs import dvs_samples
-        from spiked.io.wire import Sender
         from spiked.service.client import connect
         from spiked.service.cmd_replay import send
 

@@ -88,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
     import zmq
 
     from spiked.io.recordings import RecordingError, open_recording
-    from spiked.io.wire import EventCodec, Sender
+    from spiked.io.sender import Sender
+    from spiked.io.wire import EventCodec
     from spiked.service.cli_errors import UsageError
     from spiked.service.client import connect
     from spiked.service.progress import Progress

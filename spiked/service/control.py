@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 import zmq
 
 import spiked
 from spiked.io.endpoint import bind
+from spiked.io.sink import Sink
 from spiked.io.wire import WireError
-from spiked.service.checkpoints import CheckpointError
+from spiked.service.checkpoint_writer import CheckpointWriter
+from spiked.service.checkpoints import CheckpointError, CheckpointStore
 from spiked.service.knowledge import KnowledgeError, roll_back
-from spiked.service.pipeline import Stream
-
-if TYPE_CHECKING:
-    from spiked.service.daemon import Daemon
+from spiked.service.metrics import DaemonStats
+from spiked.service.pipeline import Pipeline, Stream
+from spiked.service.prediction import Prediction
 
 MAX_REQUEST_BYTES = 65_536
 CHECKPOINT_WAIT_S = 8.0
@@ -26,6 +27,26 @@ CHECKPOINT_WAIT_S = 8.0
 
 class RequestError(ValueError):
     """A request that cannot be served: one line with the key, the value and what is allowed."""
+
+
+class Served(Protocol):
+    """What the requests act on: the daemon, as far as they see it."""
+
+    pipeline: Pipeline
+    stats: DaemonStats
+    store: CheckpointStore
+    writer: CheckpointWriter
+    sink: Sink
+    ready: bool
+    stopping: str
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint in the background."""
+        ...
+
+    def publish(self, predictions: list[Prediction]) -> None:
+        """Send predictions out."""
+        ...
 
 
 class Control:
@@ -38,7 +59,7 @@ class Control:
     daemon : what the requests act on.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, daemon: Daemon) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, daemon: Served) -> None:
         self.daemon = daemon
         self.socket = context.socket(zmq.REP)
         self.socket.setsockopt(zmq.LINGER, 500)
@@ -183,22 +204,22 @@ class Control:
         if len(streams) != 1:
             raise RequestError(f"stream: none named; allowed: {', '.join(s.id for s in streams)}")
         stream = streams[0]
-        what, ms = request.get("class"), request.get("ms", stream.config.learning.window_ms)
+        ms = request.get("ms", stream.config.learning.window_ms)
+        what: Any = request.get("class")
         if isinstance(ms, bool) or not isinstance(ms, (int, float)) or not 0 < ms <= stream.config.learning.memory_ms:
             raise RequestError(f"ms: {ms!r}; more than 0, up to learning.memory_ms, {stream.config.learning.memory_ms}")
-        if isinstance(what, int) and not isinstance(what, bool) and 0 <= what < len(stream.classes):
-            label = what
-        elif isinstance(what, str) and 1 <= len(what.encode()) <= 64 and what.isprintable():
-            label = stream.class_number(what)
-        else:
+        known = isinstance(what, int) and not isinstance(what, bool) and 0 <= what < len(stream.classes)
+        if not known and not (isinstance(what, str) and 1 <= len(what.encode()) <= 64 and what.isprintable()):
             raise RequestError(f"class: {what!r}; a name of 1-64 bytes, or a number below {len(stream.classes)}")
         now = stream.binner.next_step
         if now is None:
             raise RequestError(f"stream {stream.id!r} has shown nothing yet")
         steps = max(1, round(ms / stream.config.dt_ms))
-        if not stream.recall_window(label, now - steps, now):
+        if not stream.recall.holds(now):
             raise RequestError(f"stream {stream.id!r} has shown nothing in the last {ms} ms")
-        return {"class": label, "label": stream.classes[label], "updates": stream.stats.updates}
+        label, name = stream.number(what)
+        stream.teach_late(label, now - steps, now)
+        return {"class": label, "label": name, "updates": stream.stats.updates}
 
     def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
         _known(request, ())

@@ -52,6 +52,10 @@ class StateDirError(OSError):
     """A state directory that cannot be used."""
 
 
+class _StoppedEarly(KeyboardInterrupt):
+    """A signal came before there was anything to finish."""
+
+
 class Daemon:
     """One running daemon.
 
@@ -73,7 +77,7 @@ class Daemon:
 
     def run(self) -> int:
         """Serve until a signal or a ``stop`` request; returns the exit code."""
-        with contextlib.ExitStack() as stack:
+        with contextlib.suppress(_StoppedEarly), contextlib.ExitStack() as stack:
             wake = stack.enter_context(_signals(self))
             stack.enter_context(_lock(Path(self.config.daemon.state_dir)))
             self._open(stack)
@@ -217,6 +221,8 @@ def _signals(daemon: Daemon) -> Iterator[socket.socket]:
 
     def stop(number: int, _frame: Any) -> None:
         daemon.stopping = signal.Signals(number).name
+        if not daemon.ready:  # compiling takes longer than stopping may
+            raise _StoppedEarly
 
     old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
     old_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spiked.io.datasets import Dataset, Sample
 from spiked.io.events import Events
-from spiked.io.wire import Sender
+from spiked.io.sender import Sender
 from spiked.service.config import Config, Stream
 from spiked.service.configfile import ConfigError
 from spiked.service.knowledge import capture, restore

@@ -144,7 +144,7 @@ class SpikedCollector(Collector):
                 window = SILENT_MS * 1000 / stream.dt_us
                 silent.add_metric(key, int(np.sum(quiet[u_at[layer] : u_at[layer + 1]] > window)))
                 threshold.add_metric(key, float(learner.net.threshold[layer]))
-            for layer, (weight_norm, update_norm) in enumerate(stream.norms()):
+            for layer, (weight_norm, update_norm) in enumerate(stream.norms.look(learner)):
                 norm.add_metric([name, str(layer)], weight_norm)
                 moved.add_metric([name, str(layer)], update_norm)
         yield from (spikes, rate, silent, norm, moved, threshold)

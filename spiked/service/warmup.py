@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from spiked.io.events import make_events
-from spiked.io.wire import EventCodec, Sender
+from spiked.io.sender import Sender
+from spiked.io.wire import EventCodec
 from spiked.service.config import Config
 from spiked.service.pipeline import Pipeline
 

@@ -1,0 +1,124 @@
+"""Where a stream stands: its sender's epoch and numbers, and the watermark; which messages fit there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from spiked.io.binner import Binner
+from spiked.io.events import Events
+from spiked.io.wire import Header, Kind, Message, WireError
+from spiked.service.config import Stream
+
+MAX_LEAP_US = 600_000_000
+"""A leap of the watermark by more is a broken clock: stream time begins anew there, as with a new epoch."""
+MAX_LEAP_STEPS = 2_000_000
+"""The same bound in steps, where steps are short: they are what a message costs."""
+MAX_WAITING = 4_000_000
+"""Events of a stream that may wait for their step (52 MB): a watermark that stands still must not fill the memory."""
+
+
+class Position:
+    """Where one stream stands.
+
+    Attributes
+    ----------
+    epoch : of the sender; None before its first message.
+    next_seq : number that the next message should have.
+    watermark_us : stream time before which nothing more is due.
+    rejected : messages refused since the last good one: their numbers are no losses.
+    max_leap_us : furthest that the watermark may move at once.
+    """
+
+    def __init__(self, config: Stream, dt_us: int) -> None:
+        self.stream, self.jitter_us, self.late = config.id, config.jitter_us, config.late
+        self.max_leap_us = min(MAX_LEAP_US, MAX_LEAP_STEPS * dt_us)
+        self.epoch: int | None = None
+        self.next_seq = 0
+        self.watermark_us = 0
+        self.rejected = 0
+
+    def restarted(self, head: Header) -> bool:
+        """Whether the sender began again: another epoch, or numbers from 0."""
+        return head.epoch != self.epoch or (head.seq == 0 and self.next_seq > 0)
+
+    def leapt(self, message: Message) -> bool:
+        """Whether the clock of a stream that has begun leapt; what is said of a far future is no leap."""
+        return message.kind is not Kind.TARGET and message.header.t_first - self.watermark_us > self.max_leap_us
+
+    def check_time(self, message: Message, begins: bool) -> None:
+        """Refuse a message of events, or a reset, that lies behind the watermark or reaches too far ahead of it.
+
+        Parameters
+        ----------
+        message : with its header checked.
+        begins : whether stream time begins with it.
+
+        Raises
+        ------
+        WireError
+            ``time``; nothing has changed.
+        """
+        head = message.header
+        now_us = head.t_first if begins else self.watermark_us
+        if head.t_first < now_us - self.jitter_us and self.late == "drop":
+            raise WireError(
+                "time",
+                f"t_first {head.t_first} is {now_us - head.t_first} us behind the watermark; at most "
+                f"jitter_us, {self.jitter_us}",
+                self.stream,
+            )
+        if message.kind is Kind.EVENTS and head.t_last - max(now_us, head.t_first) > self.max_leap_us:
+            raise WireError(
+                "time",
+                f"t_last {head.t_last} is {head.t_last - now_us} us ahead; at most {self.max_leap_us}",
+                self.stream,
+            )
+
+    def check_room(self, events: Events, head: Header, binner: Binner, begins: bool) -> None:
+        """Refuse a message that would leave too many events waiting for the watermark to pass them.
+
+        Raises
+        ------
+        WireError
+            ``count``; nothing has changed.
+        """
+        waits = not begins and binner.waiting
+        if waits + len(events) <= MAX_WAITING:
+            return
+        dt_us = binner.spec.dt_us
+        now = head.t_first // dt_us if begins or binner.next_step is None else binner.next_step
+        left, end = waits + len(events), head.t_last // dt_us
+        if end > now:  # this message runs steps itself, and what lies before their end
+            left = int(np.count_nonzero(events["t"] >= np.uint64(end * dt_us)))
+            if waits:
+                left += int(np.count_nonzero(binner.state()["waiting_t"] >= np.uint64(end * dt_us)))
+        if left > MAX_WAITING:
+            raise WireError("count", f"{left} events would wait for their step; at most {MAX_WAITING}", self.stream)
+
+    def begin_anew(self, epoch: int | None) -> None:
+        """Let stream time begin again; with another `epoch`, the numbers too."""
+        if epoch is not None:
+            self.epoch, self.next_seq = epoch, 0
+        self.watermark_us = 0
+
+    def follow(self, seq: int) -> int:
+        """Take note of a good message's number; returns how many were lost before it."""
+        lost = max(0, seq - self.next_seq - self.rejected)
+        self.next_seq, self.rejected = seq + 1, 0
+        return lost
+
+    def advance(self, t_us: int) -> None:
+        """Move the watermark to `t_us`; it never turns back."""
+        self.watermark_us = max(self.watermark_us, t_us)
+
+    def state(self) -> dict[str, Any]:
+        """Plain data for a checkpoint."""
+        names = ("epoch", "next_seq", "watermark_us", "rejected")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from `state`; keys that are not the position's are left alone."""
+        self.epoch, self.next_seq = state["epoch"], state["next_seq"]
+        self.watermark_us, self.rejected = state["watermark_us"], state["rejected"]
