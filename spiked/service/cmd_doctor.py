@@ -26,9 +26,9 @@ NEEDED = {
     "msgspec": "configuration and JSON", "safetensors": "checkpoints", "prometheus_client": "metrics",
 }  # fmt: skip
 EXTRAS = {
-    "aedat": ("files", "AEDAT4 recordings"), "faery": ("files", "ES and CSV recordings"),
+    "aedat": ("files", "AEDAT4 recordings"),
     "sklearn": ("digits", "the demo's handwritten digits; without it, plain shapes"),
-    "matplotlib": ("plots", "--plot of inspect and eval"), "torch": ("offline", "training offline"),
+    "matplotlib": ("plots", "--plot of inspect and eval"),
 }  # fmt: skip
 MIN_FREE_BYTES = 100_000_000
 
