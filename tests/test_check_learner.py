@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiked.learners import checks
+from spiked.learners import checks, trials
 from spiked.learners.contract import Learner, Steps
 from spiked.learners.fixed import HEADS, FixedLearner, FixedSpec
 from spiked.learners.lif import LayerSpec, Lif, make_lif
@@ -71,9 +71,9 @@ def test_any_chunking_of_any_stream_gives_the_same_bits(name: str, seed: int, n:
     cuts = sorted(data.draw(st.lists(st.integers(0, n), max_size=12)))
     whole, chunked = LEARNERS[name](), LEARNERS[name]()
     rng = np.random.default_rng(seed)
-    steps = checks.random_steps(rng, n, N_IN, 12, (0.0, 4.0))
-    cues = checks.random_cues(rng, n, N_OUT, every=15)
-    want, got = whole.run(steps, cues), checks.run_in_parts(chunked, steps, cues, cuts)
+    steps = trials.random_steps(rng, n, N_IN, 12, (0.0, 4.0))
+    cues = trials.random_cues(rng, n, N_OUT, every=15)
+    want, got = whole.run(steps, cues), trials.run_in_parts(chunked, steps, cues, cuts)
     for x, y in zip(want, got):
         assert x.tobytes() == y.tobytes()
     ours, theirs = whole.state(), chunked.state()

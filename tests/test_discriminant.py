@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from spiked.learners.checks import random_steps
 from spiked.learners.contract import READ, silent_cues
 from spiked.learners.discriminant import Discriminant, grow_discriminant, learn_example, make_discriminant, score
 from spiked.learners.fixed import FixedLearner, FixedSpec
 from spiked.learners.lif import LayerSpec, layer_weight, make_lif
+from spiked.learners.trials import random_steps
 
 D, K = 60, 5
 

@@ -8,9 +8,9 @@ import naive
 import numpy as np
 import pytest
 
-from spiked.learners.checks import random_steps
 from spiked.learners.contract import Steps
 from spiked.learners.lif import LayerSpec, Lif, LifState, decay, layer_weight, lif_step, make_lif, make_lif_state
+from spiked.learners.trials import random_steps
 
 
 def stack_of(net: Lif) -> naive.Stack:

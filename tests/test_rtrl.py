@@ -8,12 +8,12 @@ import naive
 import numpy as np
 import pytest
 
-from spiked.learners.checks import random_steps, silent_steps
 from spiked.learners.contract import CLOSE, READ, UNLABELLED, Cues, Steps, silent_cues
 from spiked.learners.lif import LayerSpec, layer_weight, make_lif
 from spiked.learners.objectives import OBJECTIVES
 from spiked.learners.rtrl import RtrlLearner, RtrlSpec
 from spiked.learners.surrogates import SURROGATES
+from spiked.learners.trials import random_steps, silent_steps
 
 N_IN, N_OUT = 30, 4
 TOLERANCE: dict[Any, float] = {np.float32: 1e-5, np.float64: 1e-10}
