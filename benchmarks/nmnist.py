@@ -74,7 +74,7 @@ def over_the_wire(config, dataset, order, n_train, state_home):  # type: ignore[
     """Send all samples to a real daemon; returns its predictions, seconds, seconds until ready, the weights' CRC."""
     began = time.monotonic()
     environment = {**os.environ, "XDG_STATE_HOME": state_home}
-    daemon = subprocess.Popen([sys.executable, "-m", "spiked", "run", str(CONFIG)], env=environment)
+    daemon = subprocess.Popen([sys.executable, "-P", "-m", "spiked", "run", str(CONFIG)], env=environment)
     context = zmq.Context()
     try:
         while True:

@@ -90,7 +90,7 @@ class Live:
     def spawn(self) -> subprocess.Popen[bytes]:
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "spiked", "run", str(self.config)], stdout=log, stderr=log, env=self.env
+            [sys.executable, "-P", "-m", "spiked", "run", str(self.config)], stdout=log, stderr=log, env=self.env
         )
         return self.process
 

@@ -34,7 +34,7 @@ def client() -> ModuleType:
 def spiked(tmp_path: Path) -> str:
     """A command of one word that runs this checkout."""
     path = tmp_path / "spiked"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} -m spiked "$@"\n')
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m spiked "$@"\n')
     path.chmod(0o755)
     return str(path)
 
@@ -109,7 +109,7 @@ def test_a_crash_and_a_restart(client: ModuleType, tmp_path: Path, spiked: str) 
         sender.target(3, 0, 50_000)
         sender.events(np.arange(0, 50_000, 100), np.arange(500) % 34, np.arange(500) // 34, np.arange(500) % 2, 50_000)
         sender.reset(50_000)
-        client_wait(lambda: d.ctl(do="status")["streams"]["cam0"]["updates"] == 1)
+        client_wait(lambda: d.ctl(do="status")["streams"]["cam0"]["next_seq"] == 3)
         assert d.ctl(do="checkpoint")["ok"]
         assert d.stop(signal.SIGKILL) == -9
         d.start()

@@ -19,7 +19,7 @@ from spiked.service.machine import Finding
 def doctor(tmp_path: Path, *argv: str, **env: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), **env}
     return subprocess.run(
-        [sys.executable, "-m", "spiked", "doctor", *argv], capture_output=True, text=True, env=environment, timeout=60
+        [sys.executable, "-P", "-m", "spiked", "doctor", *argv], capture_output=True, text=True, env=environment, timeout=60
     )
 
 
