@@ -23,6 +23,7 @@ from spiked.io.sender import Sender
 from spiked.io.wire import EventCodec
 
 WAIT_S = 90.0
+SPIKED = [sys.executable, "-P", "-m", "spiked"]  # -P: what is installed, not what lies in the working directory
 
 
 def free_port() -> int:
@@ -89,9 +90,7 @@ class Live:
 
     def spawn(self) -> subprocess.Popen[bytes]:
         log = (self.folder / "log").open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "spiked", "run", str(self.config)], stdout=log, stderr=log, env=self.env
-        )
+        self.process = subprocess.Popen([*SPIKED, "run", str(self.config)], stdout=log, stderr=log, env=self.env)
         return self.process
 
     def start(self) -> Live:

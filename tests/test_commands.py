@@ -6,13 +6,12 @@ import json
 import re
 import signal
 import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
-from live import Live, free_ports_in_a_row, wait_for
+from live import SPIKED, Live, free_ports_in_a_row, wait_for
 
 from spiked.io.events import EVENT_DTYPE, make_events
 from spiked.service.cli import COMMANDS
@@ -30,7 +29,7 @@ height = 34
 
 
 def spiked(*args: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-P", "-m", "spiked", *args], capture_output=True, text=True, timeout=timeout_s)
+    return subprocess.run([*SPIKED, *args], capture_output=True, text=True, timeout=timeout_s)
 
 
 def nmnist_bytes(n: int, step_us: int = 100) -> bytes:
@@ -84,7 +83,7 @@ def test_replay_watch_and_ctl(tmp_path: Path) -> None:
     recording.write_bytes(nmnist_bytes(5000))
     with Live(tmp_path / "d", TEXT) as live:
         watch = subprocess.Popen(
-            [sys.executable, "-P", "-m", "spiked", "watch", live.predictions, "--stream", "cam0", "--json", "--count", "3"],
+            [*SPIKED, "watch", live.predictions, "--stream", "cam0", "--json", "--count", "3"],
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         wait_for(lambda: live.ask(do="status")["subscribers"] == 1, "watch has subscribed")
@@ -113,7 +112,7 @@ def test_replay_at_real_time_ends_with_ctrl_c(tmp_path: Path) -> None:
     recording.write_bytes(nmnist_bytes(100_000, 80))
     with Live(tmp_path / "d", TEXT) as live:
         args = ["replay", str(recording), "--to", live.ingest, "--stream", "cam0", "--loop"]
-        replay = subprocess.Popen([sys.executable, "-P", "-m", "spiked", *args], stdout=subprocess.PIPE, text=True)
+        replay = subprocess.Popen([*SPIKED, *args], stdout=subprocess.PIPE, text=True)
         wait_for(lambda: live.metric("spiked_events_total") > 1000, "events come")
         replay.send_signal(signal.SIGINT)
         assert "events" in replay.communicate(timeout=15)[0] and replay.returncode == 0
@@ -156,7 +155,7 @@ def test_slices_keep_every_event_in_order() -> None:
 def test_demo_learns_while_you_watch() -> None:
     port = free_ports_in_a_row(4)
     demo = subprocess.Popen(
-        [sys.executable, "-P", "-m", "spiked", "demo", "--seconds", "8", "--port", str(port)],
+        [*SPIKED, "demo", "--seconds", "8", "--port", str(port)],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -177,9 +176,7 @@ def test_demo_learns_while_you_watch() -> None:
 
 
 def test_demo_ends_with_ctrl_c_and_a_summary() -> None:
-    demo = subprocess.Popen(
-        [sys.executable, "-P", "-m", "spiked", "demo", "--seconds", "600"], stdout=subprocess.PIPE, text=True, bufsize=1
-    )
+    demo = subprocess.Popen([*SPIKED, "demo", "--seconds", "600"], stdout=subprocess.PIPE, text=True, bufsize=1)
     assert demo.stdout is not None
     for line in demo.stdout:
         if "samples" in line:

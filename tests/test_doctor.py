@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live import SPIKED
 
 from spiked.service import cmd_doctor, machine
 from spiked.service.machine import Finding
@@ -18,9 +19,7 @@ from spiked.service.machine import Finding
 
 def doctor(tmp_path: Path, *argv: str, **env: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), **env}
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "spiked", "doctor", *argv], capture_output=True, text=True, env=environment, timeout=60
-    )
+    return subprocess.run([*SPIKED, "doctor", *argv], capture_output=True, text=True, env=environment, timeout=60)
 
 
 def faults(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

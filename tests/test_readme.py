@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from live import Live, wait_for
+from live import SPIKED, Live, wait_for
 
 from spiked.service.cli import COMMANDS, build_parser
 from spiked.service.configfile import load_config
@@ -141,7 +141,7 @@ def test_the_python_sender_teaches_and_is_told(tmp_path: Path) -> None:
         run("right", taught=False)
         predictions(subscriber, live, 2 * EVENTS)
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "spiked", "ctl", live.control, "teach", "--stream", "cam0", "--class", "right"],
+            [*SPIKED, "ctl", live.control, "teach", "--stream", "cam0", "--class", "right"],
             capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert done.returncode == 0 and "label: right" in done.stdout, done.stderr
