@@ -229,3 +229,17 @@ def test_no_table_shares_its_defaults():
     one.stream[0].network.layers[0].neurons = 1
     one.stream[0].network.trace_ms.append(1.0)
     assert msgspec.to_builtins(two) == msgspec.to_builtins(config())
+
+
+@pytest.mark.parametrize(
+    ("stream", "network", "says"),
+    [
+        ({"width": 1280, "height": 720}, {}, r"stream\[0\].network.layers\[0\].neurons: 256 .*1.9 GB.*downsample"),
+        ({}, {"layers": [{"neurons": 1000}, {"neurons": 1 << 19}]}, r"layers\[1\].neurons: 524288 .*2.1 GB"),
+        ({}, {"layers": [{"neurons": 4096}]}, r"trace_ms: 5 traces of 4096 neurons are 20480 features.*1.7 GB"),
+    ],
+)
+def test_what_would_not_fit_is_refused_before_it_is_taken(stream: dict, network: dict, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        parse_config({"stream": [{"id": "a", "width": 34, "height": 34, **stream}], "network": network})
+    parse_config({"stream": [{"id": "a", "width": 1280, "height": 720, "downsample": 8}]})

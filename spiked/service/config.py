@@ -21,6 +21,10 @@ def default_state_dir() -> str:
     return str(Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "spiked")
 
 
+class ConfigError(ValueError):
+    """A configuration that cannot be used: one line with the place, the value and what is allowed."""
+
+
 class Section(Struct, forbid_unknown_fields=True):
     """A table of the configuration."""
 
