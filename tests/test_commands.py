@@ -58,6 +58,11 @@ def test_help_shows_an_example(command: str) -> None:
         (("watch", "nonsense"), 2, "'nonsense' is no endpoint"),
         (("ctl", "tcp://127.0.0.1:9", "status", "--timeout", "0.2"), 1, "within 0.2 s; is the daemon running?"),
         (("ctl", "tcp://127.0.0.1:9", "fly"), 2, "invalid choice: 'fly'"),
+        (("ctl", "tcp://127.0.0.1:9", "status", "--timeout", "nan"), 2, "--timeout: nan; more than 0"),
+        (("ctl", "tcp://127.0.0.1:99999", "status"), 2, "port 99999; 1 to 65535"),
+        (("ctl", "tcp://127.0.0.1:9", "teach", "--class", "\udcff"), 2, "not valid text in UTF-8"),
+        (("replay", "a.bin", "--to", "tcp://127.0.0.1:9", "--stream", "a b"), 2, "--stream: 'a b'; 1-64 characters"),
+        (("replay", "a.bin", "--to", "tcp://127.0.0.1:9", "--stream", "a", "--label", "x" * 65), 2, "1-64 bytes"),
         (("replay", "missing.bin", "--to", "tcp://127.0.0.1:9", "--stream", "a"), 2, "missing.bin"),
         (("replay", __file__, "--to", "tcp://127.0.0.1:9", "--stream", "a"), 2, "test_commands.py"),
     ],
@@ -137,6 +142,33 @@ def test_replay_of_every_real_recording(tmp_path: Path, data_dir: Path) -> None:
             assert done.returncode == 0, done.stderr
             wait_for(lambda: live.metric("spiked_events_total") == facts["events"], f"all events of {name}", 20)  # noqa: B023
             assert live.metric("spiked_messages_rejected_total") == 0
+
+
+def test_who_waits_says_so_and_loses_nothing(tmp_path: Path) -> None:
+    """A replay begun before its daemon waits for it, and everything arrives."""
+    recording = tmp_path / "walk.bin"
+    recording.write_bytes(nmnist_bytes(500))
+    live = Live(tmp_path / "d", TEXT)
+    args = ["replay", str(recording), "--to", live.ingest, "--stream", "cam0", "--speed", "max", "--label", "walk"]
+    replay = subprocess.Popen([*SPIKED, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    watch = subprocess.Popen([*SPIKED, "watch", live.predictions], stderr=subprocess.PIPE, text=True)
+    assert replay.stderr is not None and watch.stderr is not None
+    assert replay.stderr.readline() == f"spiked replay: waiting for a daemon at {live.ingest}\n"
+    assert watch.stderr.readline() == f"spiked watch: waiting for a daemon at {live.predictions}\n"
+    with live:
+        assert replay.wait(30) == 0
+        wait_for(lambda: live.metric("spiked_events_total") == 500, "all events arrive")
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(10) == 0
+
+
+@pytest.mark.parametrize("where", [">&-", "> /dev/full"])
+def test_output_that_cannot_be_written_is_no_traceback(where: str, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(TEXT)
+    command = f"{' '.join(SPIKED)} run {tmp_path / 'a.toml'} --check {where}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 1
+    assert done.returncode == (0 if where == ">&-" else 1)
 
 
 def test_slices_keep_every_event_in_order() -> None:

@@ -243,3 +243,17 @@ def test_what_would_not_fit_is_refused_before_it_is_taken(stream: dict, network:
     with pytest.raises(ConfigError, match=says):
         parse_config({"stream": [{"id": "a", "width": 34, "height": 34, **stream}], "network": network})
     parse_config({"stream": [{"id": "a", "width": 1280, "height": 720, "downsample": 8}]})
+
+
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ({"control": {"endpoint": "tcp://127.0.0.1:5570"}}, r"control.endpoint: .* is that of \[ingest\] too"),
+        ({"metrics": {"port": 5571}}, r"predictions.endpoint: .* is that of \[metrics\] too"),
+        ({"daemon": {"state_dir": ""}}, "daemon.state_dir"),
+        ({"ingest": {"queue_messages": 99999999999}}, "ingest.queue_messages: 99999999999: .*1000000"),
+    ],
+)
+def test_what_cannot_be_bound_or_held_is_refused(sections: dict, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        parse_config({"stream": [{"id": "a", "width": 34, "height": 34}], **sections})

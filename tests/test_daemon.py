@@ -294,6 +294,32 @@ def test_another_network_is_not_loaded_over_what_was_learnt(tmp_path: Path, text
     other.__exit__()
 
 
+def test_what_another_configuration_learnt_is_kept(tmp_path: Path, text: str, samples: list[Sample]) -> None:
+    with Live(tmp_path, text) as live:
+        send_all(live, messages_of(samples[:2], 1))
+        digest = live.wait_seq(5)["weights_crc"]
+        assert live.stop() == 0
+    with Live(tmp_path / "other", text.replace("cam0", "cam1"), state_dir=live.state_dir) as other:
+        assert "stream 'cam0' of the checkpoint is not configured; what it learnt is kept as it is" in other.log()
+        assert other.status("cam1")["updates"] == 0
+        assert other.stop() == 0
+    with Live(tmp_path / "again", text, state_dir=live.state_dir) as again:
+        assert again.status()["weights_crc"] == digest and again.status()["updates"] == 2
+
+
+def test_a_last_checkpoint_that_fails_is_a_failure(tmp_path: Path, text: str, samples: list[Sample]) -> None:
+    with Live(tmp_path, text) as live:
+        send_all(live, messages_of(samples[:1], 1))
+        live.wait_seq(2)
+        checkpoints = live.state_dir / "checkpoints"
+        checkpoints.rename(live.state_dir / "gone")
+        checkpoints.write_text("in the way")
+        assert not live.ask(do="checkpoint")["ok"]
+        assert live.status()["updates"] == 1, "it lives on"
+        assert live.stop() == 1
+    assert "checkpoint failed" in live.log()
+
+
 def test_sub_mode_counts_what_it_misses(tmp_path: Path, text: str, samples: list[Sample]) -> None:
     with Live(tmp_path, '[ingest]\nmode = "sub"\n' + text) as live:
         publisher = live.context.socket(zmq.XPUB)

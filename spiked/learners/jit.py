@@ -69,6 +69,11 @@ def _open_cache() -> Path | None:
 CACHE_DIR: Path | None = _open_cache()
 
 
+def cache_is_cold() -> bool:
+    """Whether kernels have yet to be compiled on this machine."""
+    return CACHE_DIR is None or not any(CACHE_DIR.rglob("*.nbi"))
+
+
 class _SafeCache(FunctionCache):  # type: ignore[misc]
     """Numba's function cache, except that no fault of the disk reaches the caller."""
 

@@ -27,6 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     args = build_parser().parse_args(argv)
     try:
         code = import_module(f"spiked.service.cmd_{args.command}").run(args)
@@ -39,7 +41,19 @@ def main(argv: list[str] | None = None) -> int:
         print(f"spiked {args.command}: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output has gone: nothing is wrong with us
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
+    except OSError as error:
+        print(f"spiked {args.command}: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        _discard_output()
+        return 1
     except KeyboardInterrupt:
-        return 0
+        if args.command == "watch":  # that is how watching ends
+            return 0
+        print(f"spiked {args.command}: interrupted", file=sys.stderr)
+        return 1
+
+
+def _discard_output() -> None:
+    """Let what is still buffered go nowhere: flushing it at exit would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

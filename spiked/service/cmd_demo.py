@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.port <= 65532:
         raise UsageError(f"--port: {args.port}; 0 to 65532")
     from spiked.io.endpoint import EndpointError
+    from spiked.learners.jit import cache_is_cold
     from spiked.service.daemon import Daemon
     from spiked.service.log import set_up
 
@@ -64,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"events to {config.ingest.endpoint}, predictions from {config.predictions.endpoint},")
         print(f"control at {config.control.endpoint}, http://{config.metrics.host}:{config.metrics.port}/metrics")
         print(f"watch along: spiked watch {config.predictions.endpoint}", flush=True)
+        if cache_is_cold():
+            print("compiling the kernels: some 10 s, at the first start only", flush=True)
         daemon = Daemon(config)
         outside = Outside(config, daemon, args.seconds, args.seed, began)
         outside.start()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import zmq
 
     from spiked.io.events import Events
+    from spiked.service.client import Patience
 
 EXAMPLES = """\
   spiked replay hand.aedat4 --to tcp://127.0.0.1:5570 --stream cam0 --speed 1 --label wave
@@ -89,12 +90,16 @@ def run(args: argparse.Namespace) -> int:
 
     from spiked.io.recordings import RecordingError, open_recording
     from spiked.io.sender import Sender
-    from spiked.io.wire import EventCodec
+    from spiked.io.wire import MAX_NAME_BYTES, TOPIC, EventCodec
     from spiked.service.cli_errors import UsageError
-    from spiked.service.client import connect
+    from spiked.service.client import Patience, connect
     from spiked.service.progress import Progress
 
     speed = _speed(args.speed)
+    if TOPIC.fullmatch(f"{args.stream}/".encode()) is None:
+        raise UsageError(f"--stream: {args.stream!r}; 1-64 characters of A-Z a-z 0-9 . _ -")
+    if args.label is not None and not 1 <= len(args.label.encode(errors="replace")) <= MAX_NAME_BYTES:
+        raise UsageError(f"--label: {args.label!r}; 1-{MAX_NAME_BYTES} bytes")
     try:
         recordings = [open_recording(f) for f in args.files]
     except (RecordingError, OSError) as error:
@@ -105,9 +110,9 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(
                 f"{r.path}: {r.geometry}, but {recordings[0].path}: {geometry}; one stream has one geometry"
             )
-    socket = connect(zmq.PUSH, args.to)
-    socket.setsockopt(zmq.LINGER, 5000)
-    socket.setsockopt(zmq.SNDHWM, 100)
+    # IMMEDIATE: nothing is sent before somebody listens, so that nothing is lost with the socket
+    socket = connect(zmq.PUSH, args.to, {zmq.LINGER: 60_000, zmq.SNDHWM: 100, zmq.IMMEDIATE: 1})
+    patience = Patience("replay", args.to)
     sender = Sender(args.stream, geometry)
     codec = EventCodec[args.codec.upper()]
     stream_us, began, sent = 0, time.monotonic(), 0
@@ -117,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
                 recording = open_recording(name)
                 with Progress(f"{Path(name).name}", unit="events") as progress:
                     if args.label:
-                        send(socket, sender.target(args.label, stream_us))
+                        send(socket, sender.target(args.label, stream_us), patience)
                     first_us, base_us, watermark = None, stream_us, stream_us
                     for part, end_us in slices(recording.packets(), PACKET_US):
                         if first_us is None:
@@ -131,33 +136,38 @@ def run(args: argparse.Namespace) -> int:
                         if wait > 0:
                             time.sleep(wait)
                         watermark = base_us + end_us - first_us
-                        send(socket, sender.events(moved, watermark, codec))
+                        send(socket, sender.events(moved, watermark, codec), patience)
                         sent += len(part)
                         progress.advance(len(part))
-                    send(socket, sender.reset(watermark))
+                    send(socket, sender.reset(watermark), patience)
                     if args.label:
-                        send(socket, sender.target(-1, watermark))
+                        send(socket, sender.target(-1, watermark), patience)
                     stream_us = watermark
                 for warning in recording.warnings:
                     print(f"spiked replay: {warning}", file=sys.stderr)
             if not args.loop:
                 break
     except KeyboardInterrupt:
-        pass
-    finally:
-        seconds = time.monotonic() - began
-        print(f"{sent} events, {stream_us / 1e6:.3f} s of stream time in {seconds:.3f} s")
-        socket.close(5000)
+        if not args.loop:
+            socket.close(0)
+            raise
+    seconds = time.monotonic() - began
+    print(f"{sent} events, {stream_us / 1e6:.3f} s of stream time in {seconds:.3f} s")
+    socket.close(1000 if args.loop else 60_000)
     return 0
 
 
-def send(socket: zmq.Socket[bytes], frames: list[bytes]) -> None:
+def send(socket: zmq.Socket[bytes], frames: list[bytes], patience: Patience | None = None) -> None:
     """Send a message; wait in short turns while the daemon is busy or away, so that Ctrl-C is heard."""
     import zmq
 
     while True:
         try:
             socket.send_multipart(frames, zmq.NOBLOCK)
+            if patience is not None:
+                patience.done()
             return
         except zmq.Again:
             socket.poll(200, zmq.POLLOUT)
+            if patience is not None:
+                patience.tick()

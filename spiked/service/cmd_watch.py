@@ -27,16 +27,19 @@ def run(args: argparse.Namespace) -> int:
     """Print until interrupted."""
     import zmq
 
-    from spiked.service.client import connect, wait_readable
+    from spiked.service.client import Patience, connect, wait_readable
 
     socket = connect(zmq.SUB, args.endpoint)
     socket.setsockopt_string(zmq.SUBSCRIBE, f"{args.stream}/" if args.stream else "")
     live = sys.stdout.isatty() and not args.json
     seen = 0
+    patience = Patience("watch", args.endpoint)
     try:
         while args.count is None or seen < args.count:
             if not wait_readable(socket):
+                patience.tick()
                 continue
+            patience.done()
             payload = socket.recv_multipart()[-1]
             seen += 1
             if args.json:

@@ -32,7 +32,7 @@ class Section(Struct, forbid_unknown_fields=True):
 class Daemon(Section):
     """``[daemon]``: the process."""
 
-    state_dir: str = field(default_factory=default_state_dir)
+    state_dir: Annotated[str, Meta(min_length=1)] = field(default_factory=default_state_dir)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 
@@ -43,7 +43,7 @@ class Ingest(Section):
     endpoint: str = "tcp://127.0.0.1:5570"
     mode: Literal["pull", "sub"] = "pull"
     max_message_mb: Annotated[float, Meta(gt=0, le=1024)] = 16.0
-    queue_messages: Count = 1000
+    queue_messages: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
 
 
 class Predictions(Section):
@@ -51,7 +51,7 @@ class Predictions(Section):
 
     endpoint: str = "tcp://127.0.0.1:5571"
     every_ms: Positive = 10.0
-    queue_messages: Count = 1000
+    queue_messages: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
 
 
 class Control(Section):

@@ -58,12 +58,16 @@ def parse_config(raw: dict[str, Any]) -> Config:
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(str(error), merged)) from None
     _check_finite("", merged)
+    taken = {str(config.metrics.port): "metrics"}
     for place, endpoint in (
         ("ingest", config.ingest.endpoint),
         ("predictions", config.predictions.endpoint),
         ("control", config.control.endpoint),
     ):
         check_endpoint(f"{place}.endpoint", endpoint, config.security.allow_insecure)
+        where = endpoint.rpartition(":")[2] if endpoint.startswith("tcp") else endpoint
+        if taken.setdefault(where, place) != place:
+            raise ConfigError(f"{place}.endpoint: {endpoint!r} is that of [{taken[where]}] too; each has its own")
     if not config.security.allow_insecure and not is_loopback(config.metrics.host):
         raise ConfigError(
             f"metrics.host: {config.metrics.host!r} is not a loopback address; use one, or set "

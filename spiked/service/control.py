@@ -135,12 +135,16 @@ class Control:
     def _status(self, request: dict[str, Any]) -> dict[str, Any]:
         _known(request, ("stream",))
         d = self.daemon
+        try:
+            names = d.store.names()
+        except CheckpointError:  # a disk that has gone says so in the log; the status of the rest is wanted now
+            names = []
         return {
             "version": spiked.__version__,
             "uptime_s": round(time.time() - d.stats.started, 3),
             "ready": d.ready,
             "subscribers": d.sink.subscribers,
-            "checkpoints": d.store.names(),
+            "checkpoints": names,
             "rejected": {f"{stream}/{reason}": n for (stream, reason), n in d.pipeline.wire.rejected.items()},
             "last_refusal": d.pipeline.wire.last_refusal or None,
             "streams": {s.id: _stream_status(s) for s in self._streams(request)},

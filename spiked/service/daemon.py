@@ -24,12 +24,13 @@ from prometheus_client import CollectorRegistry
 
 from spiked.io.sink import Sink
 from spiked.io.source import Source
+from spiked.learners.jit import cache_is_cold
 from spiked.service.checkpoint_writer import CheckpointWriter
 from spiked.service.checkpoints import CheckpointStore
 from spiked.service.config import Config
 from spiked.service.control import Control
 from spiked.service.http import HttpServer
-from spiked.service.knowledge import capture, restore
+from spiked.service.knowledge import Absent, absent_streams, capture, restore
 from spiked.service.log import Decades
 from spiked.service.metrics import DaemonStats, SpikedCollector
 from spiked.service.notify import notify, watchdog_interval_s
@@ -72,6 +73,7 @@ class Daemon:
         self.pipeline: Pipeline
         self.writer: CheckpointWriter
         self.store: CheckpointStore
+        self._absent: Absent | None = None
         self._progress = time.monotonic()
         self._decades = Decades()
 
@@ -84,7 +86,7 @@ class Daemon:
             self._loop(wake)
             notify("STOPPING=1")
             log.info("stopping: %s", self.stopping)
-            self._last_checkpoint()
+            return 0 if self._last_checkpoint() else 1
         return 0
 
     def _open(self, stack: contextlib.ExitStack) -> None:
@@ -107,6 +109,8 @@ class Daemon:
         self.store = CheckpointStore(Path(c.daemon.state_dir) / "checkpoints", c.checkpoint.keep)
         self.writer = CheckpointWriter(self.store)
         stack.callback(self.writer.close)
+        if cache_is_cold():
+            log.info("compiling the kernels: some 10 s, at the first start only")
         began = time.perf_counter()
         warm_up(c)
         self.stats.compile_seconds = time.perf_counter() - began
@@ -115,6 +119,13 @@ class Daemon:
             restore(self.pipeline, loaded.arrays, loaded.record)
             self.stats.checkpoint_time = time.time() - (self.store.age_s())
             log.info("continuing from checkpoint %s", loaded.name)
+            self._absent = absent_streams(self.pipeline, loaded.arrays, loaded.record)
+            for name in self._absent.streams:
+                log.warning("stream %r of the checkpoint is not configured; what it learnt is kept as it is", name)
+            for name in self.pipeline.streams.keys() - loaded.record["streams"].keys():
+                log.info("stream %r is new here: it starts from nothing", name)
+        else:
+            log.info("no checkpoint in %s: starting from nothing", self.store.directory)
         registry.register(SpikedCollector(self.pipeline, self.stats))
         gc.collect()
         gc.freeze()  # what lives now lives on: collections need not look at it again
@@ -125,6 +136,9 @@ class Daemon:
             c.ingest.endpoint, c.predictions.endpoint, c.control.endpoint, c.metrics.host, http.port,
             self.stats.compile_seconds,
         )  # fmt: skip
+        for name, stream in self.pipeline.streams.items():
+            if not stream.classes and not stream.config.network.outputs:
+                log.info("stream %r knows no class yet: predictions begin when it is taught one by name", name)
 
     def _loop(self, wake: socket.socket) -> None:
         poller = zmq.Poller()
@@ -183,7 +197,7 @@ class Daemon:
 
     def checkpoint(self) -> None:
         """Copy what is known and hand it to the writer; the streams go on at once."""
-        self.writer.submit(*capture(self.pipeline))
+        self.writer.submit(*capture(self.pipeline, self._absent))
 
     def _follow_writer(self) -> None:
         w, s = self.writer, self.stats
@@ -194,13 +208,16 @@ class Daemon:
             log.debug("checkpoint %s: %d bytes in %.3f s", w.last.name, w.last.bytes, w.last.seconds)
         s.checkpoints["ok"], s.checkpoints["failed"] = w.successes, w.failures
 
-    def _last_checkpoint(self) -> None:
+    def _last_checkpoint(self) -> bool:
+        """Write what is known; False where it could not be written."""
         if not self.config.checkpoint.on_stop:
-            return
+            return True
+        written = self.writer.successes
         self.checkpoint()
         if not self.writer.flush(STOP_S):
             log.error("the last checkpoint was not written within %.1f s", STOP_S)
         self._follow_writer()
+        return self.writer.successes > written
 
     def _healthy(self) -> tuple[bool, str]:
         behind = time.monotonic() - self._progress
@@ -220,8 +237,8 @@ def _signals(daemon: Daemon) -> Iterator[socket.socket]:
     sender.setblocking(False)
 
     def stop(number: int, _frame: Any) -> None:
-        daemon.stopping = signal.Signals(number).name
-        if not daemon.ready:  # compiling takes longer than stopping may
+        first, daemon.stopping = not daemon.stopping, signal.Signals(number).name
+        if first and not daemon.ready:  # compiling takes longer than stopping may
             raise _StoppedEarly
 
     old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -16,10 +16,23 @@ class KnowledgeError(ValueError):
     """A checkpoint that does not fit the configuration."""
 
 
-def capture(pipeline: Pipeline) -> tuple[dict[str, NDArray], dict[str, Any]]:
-    """Copy everything that the future of all streams depends on."""
-    arrays: dict[str, NDArray] = {}
-    streams: dict[str, Any] = {}
+class Absent(NamedTuple):
+    """What a checkpoint holds of streams that are not configured now: it goes on into the next ones untouched."""
+
+    arrays: dict[str, NDArray]
+    streams: dict[str, Any]
+
+
+def absent_streams(pipeline: Pipeline, arrays: dict[str, NDArray], record: dict[str, Any]) -> Absent:
+    """Pick out what belongs to streams that the pipeline does not have."""
+    streams = {name: mine for name, mine in record["streams"].items() if name not in pipeline.streams}
+    return Absent({key: array for key, array in arrays.items() if key.split("/")[0] in streams}, streams)
+
+
+def capture(pipeline: Pipeline, absent: Absent | None = None) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    """Copy everything that the future of all streams depends on, and put what is `absent` beside it."""
+    arrays: dict[str, NDArray] = dict(absent.arrays) if absent else {}
+    streams: dict[str, Any] = dict(absent.streams) if absent else {}
     for name, stream in pipeline.streams.items():
         arrays |= {f"{name}/{key}": array for key, array in stream_arrays(stream).items()}
         streams[name] = stream_record(stream) | {"digest": learner_digest(stream.config)}
