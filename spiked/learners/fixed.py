@@ -158,7 +158,7 @@ class FixedLearner(StateMixin):
         spikes = np.zeros((1, len(self.net.beta)), np.int64)
         _read(self._traces, self.head, self._state, scores, spikes, 0)
         if learn and label != UNLABELLED:
-            learn_example(self.head, self._traces.features, label)
+            learn_example(self.head, self._traces.features, labels[0])  # the type that a run has: compiled already
         return Readouts(np.array([-1], np.int64), flags, labels, scores, spikes)
 
     def recall(self, steps: Steps, cues: Cues) -> None:

@@ -155,7 +155,7 @@ class RtrlLearner(StateMixin):
         if learn:
             close_window(
                 self.net, live.state, live.inf, live.work, self._options(), self._feedback, self._b_at, self._square,
-                label,
+                labels[0],
             )  # fmt: skip
         elif live.inf.clock[0]:
             live.drop_window(self.net)

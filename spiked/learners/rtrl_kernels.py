@@ -169,6 +169,7 @@ def close_window(net, state, inf, work, opt, feedback, b_at, square, label):  # 
 
 @kernel
 def read_out(state, work, out_scores, out_spikes, row):  # type: ignore[no-untyped-def]
+    """A row of the read-out: the scores, and the spikes since the row before."""
     for k in range(len(work.score)):
         out_scores[row, k] = work.score[k]
     for layer in range(len(state.total)):

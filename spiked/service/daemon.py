@@ -212,12 +212,13 @@ class Daemon:
         """Write what is known; False where it could not be written."""
         if not self.config.checkpoint.on_stop:
             return True
-        written = self.writer.successes
+        failed = self.writer.failures
         self.checkpoint()
-        if not self.writer.flush(STOP_S):
+        in_time = self.writer.flush(STOP_S)
+        if not in_time:
             log.error("the last checkpoint was not written within %.1f s", STOP_S)
         self._follow_writer()
-        return self.writer.successes > written
+        return in_time and self.writer.failures == failed
 
     def _healthy(self) -> tuple[bool, str]:
         behind = time.monotonic() - self._progress

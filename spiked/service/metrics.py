@@ -44,7 +44,7 @@ class SpikedCollector(Collector):
 
     def __init__(self, pipeline: Pipeline, daemon: DaemonStats) -> None:
         self.pipeline, self.daemon = pipeline, daemon
-        self._last: dict[str, tuple[float, np.ndarray, int]] = {}
+        self._last: dict[str, tuple[int, np.ndarray]] = {}
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics."""
@@ -133,9 +133,9 @@ class SpikedCollector(Collector):
             learner, s = stream.learner, stream.stats
             quiet, u_at = learner.layer_activity()
             total, steps = s.spikes.copy(), s.steps
-            before, then, _ = self._last.get(name, (0.0, np.zeros_like(total), 0))
+            before, then = self._last.get(name, (0, np.zeros_like(total)))
             seconds = (steps - before) * stream.dt_us * 1e-6
-            self._last[name] = (float(steps), total, 0)
+            self._last[name] = steps, total
             for layer in range(len(learner.net.beta)):
                 key = [name, str(layer)]
                 n = int(u_at[layer + 1] - u_at[layer])

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 
 from spiked.io.events import make_events
 from spiked.io.sender import Sender
-from spiked.io.wire import EventCodec
+from spiked.io.wire import EventCodec, Target
 from spiked.service.config import Config
 from spiked.service.pipeline import Pipeline
 
 
 def warm_up(config: Config) -> None:
-    """Run every kernel that `config` can reach, on scratch state."""
+    """Run every kernel that `config` can reach, on scratch state: prompt and late targets, every codec, both ends."""
     for stream in config.stream:
         scratch = Pipeline(msgspec.structs.replace(config, stream=[stream]))
         live = scratch.streams[stream.id]
-        sender = Sender(stream.id, live.geometry, epoch=0)
-        late = 4 * live.dt_us
-        if stream.network.outputs:
-            scratch.handle(sender.target([0.0] * stream.network.outputs, 0, late))  # type: ignore[arg-type]
-        else:
-            scratch.handle(sender.target("warm-up" if not live.classes else 0, 0, late))
+        sender, dt_us = Sender(stream.id, live.geometry, epoch=0), live.dt_us
+        n_out = stream.network.outputs
+        target: Target = np.zeros(n_out, np.float32) if n_out else "warm-up" if not live.classes else 0
+        scratch.handle(sender.target(target, 0, 2 * dt_us))
         for k, codec in enumerate(EventCodec):
-            events = make_events([(k + 1) * live.dt_us, k * live.dt_us + 1], [0, 0], [0, 0], [1, 0])
-            scratch.handle(sender.events(events, (k + 1) * live.dt_us, codec))
+            events = make_events([(k + 1) * dt_us, k * dt_us + 1], [0, 0], [0, 0], [1, 0])
+            scratch.handle(sender.events(events, (k + 1) * dt_us, codec))
+        scratch.handle(sender.target(target, 2 * dt_us, 3 * dt_us))  # late
+        scratch.handle(sender.target(target, 4 * dt_us))
+        scratch.handle(sender.reset(6 * dt_us))  # while a label is on
         live.learning = False
-        scratch.handle(sender.reset(6 * live.dt_us))
+        scratch.handle(sender.reset(7 * dt_us))
