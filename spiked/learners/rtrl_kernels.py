@@ -121,7 +121,7 @@ def _learn_step(net, state, inf, work, opt, feedback, b_at, label, values):  # t
             work.counts[j - a] += state.spike[j]
     else:
         work.tally[0] += 1
-        membrane_error(opt.objective, state.membrane[a:n_all], label, values, work.error)
+        membrane_error(opt.objective, state.membrane[a:n_all], label, values, 1, work.counts, work.error)
         step_size = opt.rate if opt.immediate else 1.0
         for k in range(len(work.error)):
             work.error[k] *= step_size
