@@ -1,4 +1,4 @@
-"""Encoders against the binomial law, the charging membrane, and a signal rebuilt from its spikes; events of channels."""
+"""Encoders against the binomial law, the charging membrane, and signals rebuilt from spikes; events of channels."""
 
 from __future__ import annotations
 
@@ -79,6 +79,7 @@ def test_intensities_are_normalised_and_clipped() -> None:
     assert encoder.probability([-9.0, -2.0, 2.0, 6.0, 99.0]).tolist() == [0.0, 0.0, 0.25, 0.5, 0.5]
 
 
+@settings(deadline=None)
 @given(signals, cuts, st.integers(0, 1 << 70))
 def test_rate_in_parts_is_rate_at_once(signal: np.ndarray, at: list[int], seed: int) -> None:
     whole, chunked = (RateEncoder(CHANNELS, -3.0, 3.0, seed=seed) for _ in range(2))
@@ -152,6 +153,7 @@ exact_signals = st.lists(st.integers(-300, 300).map(lambda k: k / 64), min_size=
 exact_thresholds = st.integers(1, 80).map(lambda k: k / 64)
 
 
+@settings(deadline=None)
 @given(exact_signals, exact_thresholds, exact_thresholds)
 def test_delta_sends_one_spike_for_each_threshold_crossed(signal: list[float], on: float, off: float) -> None:
     got = DeltaEncoder(1, on, off).encode(np.array(signal)[:, None])[:, :, 0].tolist()
@@ -159,6 +161,7 @@ def test_delta_sends_one_spike_for_each_threshold_crossed(signal: list[float], o
     assert [tuple(x) for x in got] == want
 
 
+@settings(deadline=None)
 @given(signals, st.floats(0.01, 2.0), st.floats(0.01, 2.0))
 def test_the_signal_rebuilt_is_within_a_threshold(signal: np.ndarray, on: float, off: float) -> None:
     encoder = DeltaEncoder(CHANNELS, on, off)
@@ -172,6 +175,7 @@ def test_the_signal_rebuilt_is_within_a_threshold(signal: np.ndarray, on: float,
         np.testing.assert_allclose(encoder.trail(counts)[1:], signal[0] + ups * on - downs * off, atol=1e-9)
 
 
+@settings(deadline=None)
 @given(signals, cuts)
 def test_delta_in_parts_is_delta_at_once(signal: np.ndarray, at: list[int]) -> None:
     whole, chunked, loaded = (DeltaEncoder(CHANNELS, 0.3, 0.2, most=4) for _ in range(3))
@@ -243,7 +247,7 @@ MAKERS = {
 
 @pytest.mark.parametrize("kind", MAKERS)
 @given(signal=signals, at=cuts, rate_hz=st.sampled_from([1.0, 333.3, 1000.0, 44_100.0, 1e6]))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_events_come_in_order_and_are_the_same_in_parts(
     kind: str, signal: np.ndarray, at: list[int], rate_hz: float
 ) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from spiked.io.events import EVENT_DTYPE, Events, Geometry, make_events
 from spiked.learners.encoders import DeltaEncoder, LatencyCode, RateEncoder
 
+MAX_CHANNELS = 1 << 15
 MAX_RATE_HZ = 1e6
 """Above it, two samples would share a microsecond."""
 
@@ -30,7 +31,7 @@ class AnalogueChannels:
     Parameters
     ----------
     encoder : how samples become spikes; `AnalogueChannels` is to be its only user.
-    n_channels : number of channels, at most 65536.
+    n_channels : number of channels, at most 32768.
     sample_rate_hz : samples per second, at most 1e6.
     t0_us : time of the first sample.
 
@@ -52,8 +53,8 @@ class AnalogueChannels:
         sample_rate_hz: float,
         t0_us: int = 0,
     ) -> None:
-        if not 1 <= n_channels <= 1 << 16:
-            raise ValueError(f"{n_channels} channels; allowed: 1 to {1 << 16}")
+        if not 1 <= n_channels <= MAX_CHANNELS:
+            raise ValueError(f"{n_channels} channels; allowed: 1 to {MAX_CHANNELS}")
         if not isinstance(encoder, LatencyCode) and encoder.n_channels != n_channels:
             raise ValueError(f"an encoder of {encoder.n_channels} channels for {n_channels}")
         if not 0 < sample_rate_hz <= MAX_RATE_HZ:

@@ -40,4 +40,4 @@ def make_key(seed: int) -> NDArray[np.uint64]:
 
 def uniforms(key: NDArray[np.uint64], counters: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Numbers in [0, 1), multiples of 2^-53: the upper bits of `words`."""
-    return (words(key, counters) >> _S11) * 2.0**-53
+    return (words(key, counters) >> _S11).astype(np.float64) * 2.0**-53

@@ -178,8 +178,10 @@ class DeltaEncoder:
         if not 1 <= most < 1 << 31:
             raise ValueError(f"most is {most}; allowed: 1 to {(1 << 31) - 1}")
         self._own: dict[str, NDArray] = {
-            "base": np.zeros(n_channels), "moves": np.zeros((2, n_channels), np.int64), "started": np.zeros(1, np.uint8),
-        }  # fmt: skip
+            "base": np.zeros(n_channels),
+            "moves": np.zeros((2, n_channels), np.int64),
+            "started": np.zeros(1, np.uint8),
+        }
 
     def encode(self, samples: ArrayLike) -> NDArray[np.int32]:
         """Spikes of each sample, int32[n, 2, channels]: OFF then ON, the planes of a sensor (one of them is 0)."""
