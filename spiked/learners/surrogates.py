@@ -22,10 +22,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
+from spiked.learners.counter import word
 from spiked.learners.jit import kernel
 
 SURROGATES = ("fast_sigmoid", "sigmoid", "triangular", "spike", "noisy_spike")
 NOISY_SPIKE = 4
+_DROPPED = np.uint64(11)
 
 
 @kernel
@@ -43,10 +47,6 @@ def surrogate(kind, v, slope):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def noise(seed, clock, j):  # type: ignore[no-untyped-def]
-    """Draw from [-1, 1) for neuron `j` at step `clock` (splitmix64): no state but the numbers themselves."""
-    z = (seed * 1_000_003 + clock) * 1_000_003 + j
-    z = (z ^ (z >> 30)) * -4658895280553007687
-    z = (z ^ (z >> 27)) * -7723592293110705685
-    z = z ^ (z >> 31)
-    return (z & 0xFFFFFFFFFFFFF) / float(1 << 51) - 1.0
+def noise(key, counter):  # type: ignore[no-untyped-def]
+    """Number `counter` of `key` (both uint64) in [-1, 1): the flag of a neuron below threshold."""
+    return float(word(key, counter) >> _DROPPED) * 2.0**-52 - 1.0
