@@ -51,7 +51,7 @@ class Eligibility(NamedTuple):
     filtered_at, adapted_at, own_at : int64[L + 1]; where each layer's part begins: layers without one are empty.
     psi, signal, direct : float[T, N]; psi, L and R of the block's steps; of read-outs, `direct` is M.
     step, row, next : int32[events]; a block's events: step, row, and the event before of the same row (-1: none).
-    count : float[events].
+    size : float[events]; counts of the events.
     event_at : int64[L + 1]; where each layer's events begin.
     n_events : int64[L].
     head : int32[X]; each row's last event (-1: none).
@@ -86,7 +86,7 @@ class Eligibility(NamedTuple):
     step: NDArray[np.int32]
     row: NDArray[np.int32]
     next: NDArray[np.int32]
-    count: NDArray[np.floating]
+    size: NDArray[np.floating]
     event_at: NDArray[np.int64]
     n_events: NDArray[np.int64]
     head: NDArray[np.int32]
@@ -165,7 +165,7 @@ def make_eligibility(net: Lif, decays_learn: bool = False, block_steps: int = BL
         step=np.zeros(n_events, np.int32),
         row=np.zeros(n_events, np.int32),
         next=np.zeros(n_events, np.int32),
-        count=np.zeros(n_events, dtype),
+        size=np.zeros(n_events, dtype),
         event_at=event_at,
         n_events=np.zeros(n_layers, np.int64),
         head=np.full(x, -1, np.int32),

@@ -19,7 +19,7 @@ def note_events(net, eli, layer, rows, counts, n_rows, first_row):  # type: igno
         e = at + k
         eli.step[e] = now
         eli.row[e] = i
-        eli.count[e] = counts[r]
+        eli.size[e] = counts[r]
         eli.next[e] = eli.head[x0 + i]
         eli.head[x0 + i] = k
         k += 1
@@ -170,7 +170,7 @@ def flush_layer(net, eli, layer):  # type: ignore[no-untyped-def]
         if e >= 0:
             eli.last[entry] = eli.clock[0] - eli.filled[0] + 1 + eli.step[e0 + e]
         while e >= 0:
-            s, x = eli.step[e0 + e], eli.count[e0 + e]
+            s, x = eli.step[e0 + e], eli.size[e0 + e]
             if asks:
                 weight = eli.coefficient[GRADIENT, s]
                 for j in range(n):

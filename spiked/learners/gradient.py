@@ -117,7 +117,9 @@ class GradientLearner(StateMixin):
         self._seed, self._dt_ms = seed, dt_ms
         self._key = make_key(seed)[0]
         p = spec.regularisers
-        self._penalty = Penalty(p.on, p.l1, p.upper, p.upper_hz, p.upper_power, p.lower, p.lower_hz)
+        self._penalty = Penalty(
+            p.on, float(p.l1), float(p.upper), float(p.upper_hz), p.upper_power, float(p.lower), float(p.lower_hz)
+        )
         self._lay_out(net)
 
     def _lay_out(self, net: Lif) -> None:
@@ -136,7 +138,7 @@ class GradientLearner(StateMixin):
         work = Work(
             psi=np.zeros(n), signal=np.zeros(n), credit=np.zeros(n), error=np.zeros(n_out), logits=np.zeros(n_out),
             rate_hz=np.zeros(n), row=np.zeros(int(net.sizes[1:].max()), dtype), reward=np.zeros(2),
-            ticks=np.zeros(1, np.int64),
+            updates=np.zeros(1, np.int64),
         )  # fmt: skip
         return _Live(
             make_lif_state(net), make_eligibility(net, s.decays_rate > 0), window_of(net), work,
@@ -215,11 +217,12 @@ class GradientLearner(StateMixin):
             self._side = self._at_rest(self.net)
         side = self._side
         self._to_rest(side)
-        for mine, theirs in ((side.work.reward, self._live.work.reward), (side.work.ticks, self._live.work.ticks)):
+        for mine, theirs in ((side.work.reward, self._live.work.reward), (side.work.updates, self._live.work.updates)):
             mine[...] = theirs
         side.eli.kappa[...] = self._live.eli.kappa
         self._advance(side, steps, cues, True)
-        self._live.work.reward[...] = side.work.reward
+        for theirs, mine in ((side.work.reward, self._live.work.reward), (side.work.updates, self._live.work.updates)):
+            mine[...] = theirs
         self._live.eli.kappa[...] = side.eli.kappa
 
     def reset(self) -> None:
@@ -275,7 +278,7 @@ class GradientLearner(StateMixin):
 
     def descent(self, layer: int) -> NDArray:
         """Minus the gradient that this window has gathered so far (a copy), float[rows, n]."""
-        eli = Eligibility(*(array.copy() for array in self._live.eli))
+        eli = Eligibility._make(array.copy() for array in self._live.eli)
         flush(self.net, eli)
         a, b = int(self.net.w_at[layer]), int(self.net.w_at[layer + 1])
         gradient = eli.gradient[a:b].reshape(int(self.net.rows[layer]), -1)
@@ -294,7 +297,7 @@ class GradientLearner(StateMixin):
         arrays |= {f"eli.{k}": v for k, v in live.eli._asdict().items() if k not in DERIVED}
         arrays |= {f"window.{k}": v for k, v in live.window._asdict().items() if k != "logits"}
         arrays |= {f"decays.{k}": v for k, v in live.decays._asdict().items()}
-        arrays |= {f"work.{k}": getattr(live.work, k) for k in ("rate_hz", "reward", "ticks")}
+        arrays |= {f"work.{k}": getattr(live.work, k) for k in ("rate_hz", "reward", "updates")}
         return arrays | {f"dec.{k}": getattr(live.dec, k) for k in ("score", "first", "clock")}
 
     def layer_activity(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.contract import CLOSE, UNLABELLED
+from spiked.learners.counter import word
 from spiked.learners.decoders import decode_close, decode_scores, decode_step
 from spiked.learners.dynamics import fire, integrate, integrate_spikes, leak, next_step
 from spiked.learners.eligibility_kernels import flush, is_full, note_events
@@ -32,8 +33,8 @@ from spiked.learners.regularisers import follow_rates, penalise
 from spiked.learners.surrogates import NOISY_SPIKE, noise, surrogate
 from spiked.learners.window import clear_window, force_spikes, gather
 
-ALIGN_DECAY = 1e-3
-"""Share of a weight, and of its feedback, that a window takes away where feedback adapts."""
+ALIGN_DECAY = 0.5
+"""Where feedback adapts: share of a weight, and of its feedback, that a window takes away, at a rate of 1."""
 REWARD_WINDOWS = 100
 """The mean that a reward is held against forgets within so many windows."""
 
@@ -49,7 +50,7 @@ class Work(NamedTuple):
     rate_hz : float64[N]; running rates, for the regularisers.
     row : float[widest]; a row of weights as it was.
     reward : float64[2]; mean reward, and how many made it.
-    ticks : int64[1]; steps ever, which number the noise.
+    updates : int64[1]; windows that have taught, ever: with the clock they number the noise.
     """
 
     psi: NDArray[np.float64]
@@ -60,7 +61,7 @@ class Work(NamedTuple):
     rate_hz: NDArray[np.float64]
     row: NDArray[np.floating]
     reward: NDArray[np.float64]
-    ticks: NDArray[np.int64]
+    updates: NDArray[np.int64]
 
 
 class Options(NamedTuple):
@@ -84,13 +85,14 @@ def _find_psi(net, state, eli, work, opt):  # type: ignore[no-untyped-def]
     """Surrogate of every neuron at its distance to threshold; 0 while it is held at rest."""
     now = eli.filled[0]
     n_all = net.u_at[len(net.threshold)]
+    key = word(opt.key, np.uint64(work.updates[0]))
     for layer in range(len(net.threshold)):
         theta, hold = net.threshold[layer], net.hold[layer]
         for j in range(net.u_at[layer], net.u_at[layer + 1]):
             v = state.membrane[j] - theta - state.adaptation[j]
             psi = surrogate(opt.surrogate, v, opt.slope)
             if opt.surrogate == NOISY_SPIKE and v <= 0:
-                psi *= noise(opt.key, np.uint64(work.ticks[0] * n_all + j))
+                psi *= noise(key, np.uint64(eli.clock[0] * n_all + j))
             if 0 < state.wait[j] <= hold:
                 psi = 0.0
             work.psi[j] = psi
@@ -112,7 +114,6 @@ def _learn_step(net, state, eli, work, window, opt, feedback, penalty, decays, d
     top = len(net.threshold) - 1
     a, n_all = net.u_at[top], net.u_at[top + 1]
     now = eli.filled[0]
-    work.ticks[0] += 1
     _find_psi(net, state, eli, work, opt)
     signal, direct = eli.signal[now], eli.direct[now]
     signal[:] = 0.0
@@ -162,7 +163,7 @@ def _step_rows(net, eli, work, opt, feedback, average, layer, factor, scale, rat
     """Move the touched rows of one layer down their gradient."""
     n, x0, w0 = net.sizes[layer + 1], net.x_at[layer], net.w_at[layer]
     aligned = feedback.kind == ADAPTIVE and layer > 0
-    row = work.row[:n]
+    row, gone = work.row[:n], ALIGN_DECAY * rate
     for i in range(net.rows[layer]):
         if eli.touched[x0 + i]:
             at = w0 + i * n
@@ -174,8 +175,8 @@ def _step_rows(net, eli, work, opt, feedback, average, layer, factor, scale, rat
             if aligned and i < net.sizes[layer]:
                 back = feedback.matrix[feedback.at[layer - 1] + i * n : feedback.at[layer - 1] + (i + 1) * n]
                 for j in range(n):
-                    back[j] += weight[j] - row[j] - ALIGN_DECAY * back[j]
-                    weight[j] -= ALIGN_DECAY * row[j]
+                    back[j] += weight[j] - row[j] - gone * back[j]
+                    weight[j] -= gone * row[j]
             eli.touched[x0 + i] = 0
 
 
@@ -218,6 +219,7 @@ def close_window(net, state, eli, work, window, opt, feedback, penalty, decays, 
         force_spikes(net, eli, window, opt.population, label)
     flush(net, eli)
     if learn:
+        work.updates[0] += 1
         work.signal[:] = 1.0
         scale, loss = 1.0 / steps, window.loss[0] / steps
         if at_end:

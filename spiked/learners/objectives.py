@@ -22,11 +22,11 @@ What is known at the end cannot update at each step: a count, a maximum or a fir
 error follows from all of it. The eligibility is gathered meanwhile (at the step of the maximum or of the spike, where
 that is what counts) and meets the error when the window closes.
 
-(Eq. 29 is printed without its minus sign; Eq. 26 sums T + 1 terms; Eq. 38 leaves the right class's target, f0, implicit:
-here f0 = 1 step.) For a class, `membrane_mse` asks for a membrane of 1 at the right output and 0 elsewhere, `rate_mse`
-for spikes in `RATE_RIGHT` and `RATE_WRONG` of the steps, and the spike-time losses for a first spike at once and at the
-last step. Times are in units of the window's length, so that a loss does not depend on it, and on `LATENCY_SCALE` of it
-in Eq. 34.
+(Eq. 29 is printed without its minus sign; Eq. 26 sums T + 1 terms; Eq. 38 leaves the target of the right class, f0,
+implicit: here f0 = 1 step.) For a class, `membrane_mse` asks for a membrane of 1 at the right output and 0 elsewhere,
+`rate_mse` for spikes in `RATE_RIGHT` and `RATE_WRONG` of the steps, and the spike-time losses for a first spike at once
+and at the last step. Times are in units of the window's length, so that a loss does not depend on it; in Eq. 34 in
+units of `LATENCY_SCALE` of it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Membrane decays that learn, by the same eligibility as a weight whose input is the neuron's own membrane.
 
-``U[t] = beta U[t-1] + ...``, so the influence of beta on U is ``n[t] = beta n[t-1] + U[t-1]``, one number a neuron; from
+``U[t] = beta U[t-1] + ...``, so beta's influence on U is ``n[t] = beta n[t-1] + U[t-1]``, one number a neuron; from
 there the path to the loss is that of a weight (`eligibility`), taken at each step. The paper warns that beta > 1 makes
 the gradient grow without bound (3.4): a decay is held between `LEAST` and `MOST`.
 """

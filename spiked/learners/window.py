@@ -49,10 +49,10 @@ class Window(NamedTuple):
 
 def make_window(n: int) -> Window:
     """Build an empty window for `n` output neurons."""
-    zeros = [np.zeros(n) for _ in range(6)]
     return Window(
-        np.zeros(1, np.int64), np.zeros(1), *zeros[:3], zeros[3], zeros[4], np.full(n + 1, -1, np.int64), zeros[5]
-    )
+        tally=np.zeros(1, np.int64), loss=np.zeros(1), counts=np.zeros(n), sums=np.zeros(n), peak=np.zeros(n),
+        first=np.zeros(n), before=np.zeros(n), snap=np.full(n + 1, -1, np.int64), logits=np.zeros(n),
+    )  # fmt: skip
 
 
 @kernel
