@@ -115,5 +115,7 @@ def _common(learning: Learning, network: Network) -> Iterator[Condition]:
     )  # fmt: skip
     yield network.outputs == 0 or network.population == 1, "population", " neurons a class, but outputs has no classes"
     yield network.population == 1 or gradient, "population", '; several outputs a class need head = "gradient"'
+    yield network.decoder == "membrane" or gradient, "decoder", ' reads the outputs of head = "gradient"'
+    yield learning.feedback == "symmetric" or gradient, "feedback", ' goes down from head = "gradient"'
     yield network.decoder != "population" or network.population > 1, "decoder", " needs population = 2 or more"
     yield network.decoder == "membrane" or not network.outputs, "decoder", ' is for classes; outputs go with "membrane"'
