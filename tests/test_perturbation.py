@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 
 from spiked.learners import checks
 from spiked.learners.contract import CLOSE, UNLABELLED, Cues, Steps, silent_cues
-from spiked.learners.lif import NEVER, LayerSpec, Lif, layer_weight, make_lif
+from spiked.learners.lif import NEVER, LayerSpec, Lif, LifState, layer_weight, make_lif, make_lif_state
 from spiked.learners.perturbation import MODES, PerturbationLearner, PerturbationSpec
+from spiked.learners.perturbation_kernels import _branch
 from spiked.learners.trials import random_steps
 
 N_IN, N_OUT = 8, 3
@@ -62,6 +64,50 @@ def test_passes_with_other_decoders(mode: str, decoder: str) -> None:
     checks.check_learner(
         lambda: build(2, np.float32, n_in=20, theta_out=0.5, mode=mode, rate=0.3, decoder=decoder, population=2)
     )
+
+
+def rich(mode: str, sigma: float = 0.02, dtype: Any = np.float32) -> PerturbationLearner:
+    """Every part of a neuron switched on."""
+    hidden = LayerSpec(
+        12, np.linspace(10.0, 30.0, 12), 0.6, "zero", recurrent=True, tau_syn_ms=3.0, refractory_ms=2.0,
+        tau_adapt_ms=40.0, delay_ms=np.arange(12.0) / 3,
+    )  # fmt: skip
+    net = make_lif(20, [hidden, LayerSpec(N_OUT, 30.0, 0.5)], 1.0, dtype)
+    net.weight[:] = np.random.default_rng(1).normal(0.05, 0.3, net.weight.shape)
+    own = layer_weight(net, 0)[20:]
+    own[...] = -np.abs(own)  # inhibition: excitation would keep it firing in silence
+    return PerturbationLearner(net, PerturbationSpec(mode=mode, sigma=sigma, rate=0.05))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_passes_with_every_part_of_a_neuron(mode: str) -> None:
+    checks.check_learner(lambda: rich(mode))
+
+
+def test_copies_start_from_all_that_the_network_remembers() -> None:
+    """Perturbed by next to nothing they lose what it loses, in mid-stream, whatever their neurons are made of."""
+    rng = np.random.default_rng(2)
+    learner = rich("accept", 1e-13, np.float64)
+    spikes = np.zeros(2, np.int64)
+    for _ in range(20):
+        learner.run(random_steps(rng, 7, 20, 8), learn=False)  # the copies stay behind
+        n = int(rng.integers(3, 12))  # short: a difference at the start would not fade
+        spikes += learner.run(random_steps(rng, n, 20, 8), labelled(n, int(rng.integers(N_OUT)))).spikes[0]
+        plus, own = learner.losses
+        assert plus == pytest.approx(own, rel=1e-9)
+    assert (spikes > 20).all()
+
+
+def test_a_copy_takes_over_every_field_of_the_dynamics() -> None:
+    """Whatever fields there will be: all but the two that only count."""
+    state, copy = make_lif_state(rich("accept").net), make_lif_state(rich("accept").net)
+    for array in (*state, *copy):
+        array[...] = np.random.default_rng(array.size).integers(1, 9, array.shape)
+    for array in copy:
+        array[...] += 10
+    _branch(state, copy)
+    for name in LifState._fields:
+        assert np.array_equal(getattr(copy, name), getattr(state, name)) == (name not in ("total", "quiet")), name
 
 
 # against a dense simulation
@@ -173,33 +219,37 @@ def test_the_mean_step_is_down_the_gradient() -> None:
     assert -(step * gradient).sum() / (gradient**2).sum() == pytest.approx(rate, rel=0.1)
 
 
-def test_a_gradient_through_spikes_is_that_of_the_smoothed_loss() -> None:
-    """Two layers: the mean step falls with the loss averaged over perturbations, by finite differences of it."""
+def test_the_mean_step_through_spikes_is_that_of_all_signs() -> None:
+    """No gradient exists before spikes; the mean over every possible delta does, and a tiny network lists them all."""
     rng = np.random.default_rng(6)
-    sigma, rate = 0.1, 1e-9
-    learner = build(2, sigma=sigma, rate=rate)
-    steps, cues = random_steps(rng, 40, N_IN, 4, (0.5, 1.5)), labelled(40)
-    x = naive.densify(steps.indptr, steps.indices, steps.counts, N_IN)
+    sigma, rate, n_in = 0.2, 1e-9, 2
+    net = make_lif(n_in, [LayerSpec(2, 20.0), LayerSpec(2, 30.0, math.inf)], 1.0, np.float64)
+    net.weight[:] = rng.normal(0.3, 0.3, net.weight.shape)
+    learner = PerturbationLearner(net, PerturbationSpec(sigma=sigma, rate=rate))
+    steps, cues = random_steps(rng, 25, n_in, 2, (0.5, 1.5)), labelled(25)
+    x = naive.densify(steps.indptr, steps.indices, steps.counts, n_in)
+    before = net.weight.copy()
 
-    def loss(weights: list[np.ndarray]) -> float:
-        run = Dense(learner.net)
-        run.weights = weights
+    def loss(signs: tuple[int, ...]) -> float:
+        flat = before + sigma * np.array(signs)
+        run = Dense(net).branch([flat[:4].reshape(2, 2), flat[4:].reshape(2, 2)])
         total = 0.0
         for row in x:
             run.step(row)
             total += run.loss(1, 1)
         return total / len(x)
 
-    before = learner.weights(0)
-    step = mean_step(learner, steps, cues, 6000)
-    assert np.linalg.norm(step) > 0
-    h = 0.15  # along the step: far enough for spikes to move
-    along = step / np.linalg.norm(step) * h
-    signs = rng.choice([-1.0, 1.0], (60, *before.shape))
-    other = [learner.weights(1) + sigma * rng.choice([-1.0, 1.0], learner.weights(1).shape) for _ in signs]
-    up = np.mean([loss([before + along + sigma * s, w]) for s, w in zip(signs, other)])
-    down = np.mean([loss([before - along + sigma * s, w]) for s, w in zip(signs, other)])
-    assert up < down
+    every = list(itertools.product((-1, 1), repeat=8))
+    losses = {signs: loss(signs) for signs in every}
+    assert len({round(v, 9) for signs, v in losses.items() if signs[4:] == (1, 1, 1, 1)}) > 4, "spikes move"
+    want = np.mean([losses[s] * np.array(s) for s in every], 0) / sigma
+    for _ in range(draws := 3000):
+        learner.run(steps, cues)
+        learner.reset()
+    got = (before - net.weight) / rate / draws
+    spread = np.std([losses[s] - losses[tuple(-k for k in s)] for s in every]) / (2 * sigma)
+    assert np.abs(got - want).max() < 4 * spread / math.sqrt(draws)
+    assert np.abs(want).max() > 20 * spread / math.sqrt(draws), "there is something to find"
 
 
 @pytest.mark.parametrize("depth", [1, 2])
