@@ -288,7 +288,7 @@ def test_it_learns_to_tell_three_patterns_apart(mode: str, depth: int) -> None:
             learner.reset()
         return right / 60
 
-    for k in range(1500):
+    for k in range(900):
         learner.run(sample(k % N_OUT), labelled(60, k % N_OUT))
         learner.reset()
     assert accuracy() >= 0.95
