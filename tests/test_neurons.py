@@ -288,6 +288,19 @@ def test_a_delay_shifts_what_the_next_layer_hears(d: int) -> None:
     assert b[:d, 9:].sum() == 0 and a[:, 9:].sum() > 20
 
 
+def test_a_delay_of_nothing_is_no_delay() -> None:
+    """Also where the line of delayed spikes is in use."""
+    steps = random_steps(np.random.default_rng(10), 150, N_IN, 6)
+    specs = [LayerSpec(9, recurrent=True), LayerSpec(5, recurrent=True)]
+    plain = build(specs)
+    zeros = build([LayerSpec(9, recurrent=True, delay_ms=np.zeros(9)), specs[1]])
+    lined = plain._replace(longest=np.array([4, 4]))
+    want = simulate(plain, steps)
+    assert want.spike.sum() > 100
+    for net in (zeros, lined):
+        np.testing.assert_array_equal(simulate(net, steps).membrane, want.membrane)
+
+
 def test_each_neuron_has_its_own_delay() -> None:
     delays = np.array([0.0, 3.0, 1.0, 6.0])
     net = make_lif(

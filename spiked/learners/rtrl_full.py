@@ -13,7 +13,6 @@ present that the new ones shape, as always in RTRL).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,17 +27,12 @@ from spiked.learners.contract import (
     check_inputs,
     silent_cues,
 )
-from spiked.learners.lif import NEVER, Lif, LifState, decay, grow_lif, layer_weight, make_lif_state, rest_lif
+from spiked.learners.lif import NEVER, Lif, decay, grow_lif, layer_weight
 from spiked.learners.objectives import OBJECTIVES
 from spiked.learners.optimizers import OPTIMIZERS
-from spiked.learners.rtrl_full_kernels import (
-    FullInfluence,
-    FullOptions,
-    FullWork,
-    close_full_window,
-    run_full_steps,
-)
-from spiked.learners.rtrl_full_pattern import Pattern, make_pattern
+from spiked.learners.rtrl_full_kernels import FullOptions, close_full_window, run_full_steps
+from spiked.learners.rtrl_full_pattern import make_pattern
+from spiked.learners.rtrl_full_state import Live
 from spiked.learners.rtrl_kernels import read_out
 from spiked.learners.state import StateMixin
 from spiked.learners.surrogates import SURROGATES
@@ -93,8 +87,8 @@ class FullRtrlLearner(StateMixin):
     def _lay_out(self, net: Lif) -> None:
         self.net = net
         self.n_in, self.n_out = int(net.sizes[0]), int(net.sizes[-1])
-        self._live = _Live.at_rest(net, self._pattern)
-        self._side: _Live | None = None
+        self._live = Live.at_rest(net, self._pattern)
+        self._side: Live | None = None
         self._square = np.zeros_like(net.weight) if self.spec.optimizer == "rms" else np.zeros(1, net.weight.dtype)
 
     def _options(self) -> FullOptions:
@@ -114,7 +108,7 @@ class FullRtrlLearner(StateMixin):
         """Advance by many steps in one compiled call."""
         return self._advance(self._live, steps, silent_cues(steps.n) if cues is None else cues, learn)
 
-    def _advance(self, live: _Live, steps: Steps, cues: Cues, learn: bool) -> Readouts:
+    def _advance(self, live: Live, steps: Steps, cues: Cues, learn: bool) -> Readouts:
         n_rows, width = cues.values.shape
         vectors = self.spec.objective == "membrane_mse" and n_rows > 0
         if vectors and width != self.n_out:
@@ -148,7 +142,7 @@ class FullRtrlLearner(StateMixin):
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest; the side state takes as much memory again."""
         if self._side is None:
-            self._side = _Live.at_rest(self.net, self._pattern)
+            self._side = Live.at_rest(self.net, self._pattern)
         self._side.to_rest()
         self._advance(self._side, steps, cues, True)
 
@@ -201,53 +195,6 @@ class FullRtrlLearner(StateMixin):
         arrays |= {f"state.{k}": v for k, v in self._live.state._asdict().items()}
         arrays |= {f"influence.{k}": v for k, v in self._live.inf._asdict().items()}
         return arrays | {"score": self._live.work.score}
-
-
-class _Live(NamedTuple):
-    """One set of dynamics: the live one, or the side state of `recall`."""
-
-    state: LifState
-    inf: FullInfluence
-    work: FullWork
-
-    @classmethod
-    def at_rest(cls, net: Lif, pattern: Pattern) -> _Live:
-        n, n_out, dtype = int(net.sizes[1]), int(net.sizes[2]), net.weight.dtype
-        parameters, kept = len(pattern.source), int(pattern.kept_at[-1])
-        inf = FullInfluence(
-            membrane=np.zeros(kept, dtype),
-            current=np.zeros(kept if net.alpha[0] > 0 else 0, dtype),
-            adaptation=np.zeros(kept if net.jump[0] > 0 else 0, dtype),
-            output=np.zeros((n_out, parameters), dtype),
-            trace=np.zeros((n, n_out), dtype),
-            psi=np.zeros(n, dtype),
-            sink=np.zeros(parameters),
-            descent=np.zeros(len(net.weight)),
-            tally=np.zeros(1, np.int64),
-            clock=np.zeros(1, np.int64),
-        )
-        work = FullWork(
-            score=np.zeros(n_out),
-            error=np.zeros(n_out),
-            before=np.zeros(n, dtype),
-            inputs=np.zeros(int(net.rows[0]), dtype),
-            fired=np.zeros(int(np.diff(pattern.kept_at).max()), dtype),
-            place=np.full(n, -1, np.int64),
-            ones=np.ones(max(n, n_out)),
-        )
-        return cls(make_lif_state(net), inf, work)
-
-    def to_rest(self) -> None:
-        self.drop_window()
-        rest_lif(self.state)
-        self.work.score[:] = 0
-
-    def drop_window(self) -> None:
-        """Influence to rest, and what the window has gathered with it; weights and dynamics stay."""
-        if self.inf.clock[0]:
-            arrays: list[Any] = [*self.inf]
-            for array in arrays:
-                array[...] = 0
 
 
 def _check_form(net: Lif, spec: FullRtrlSpec) -> None:

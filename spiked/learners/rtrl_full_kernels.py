@@ -17,9 +17,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from spiked.learners.contract import CLOSE, UNLABELLED
 from spiked.learners.dynamics import lif_step
 from spiked.learners.jit import kernel
@@ -32,49 +29,6 @@ LARGEST = 1e9
 """Cap of a spike's derivative: where recurrence amplifies without end, an endless stream would reach infinity."""
 LEAST = 1e-30
 """Influence below it is 0: without input it would decay into numbers that the processor is slow with."""
-
-
-class FullInfluence(NamedTuple):
-    """Influence of the parameters, and what the window has gathered; entries are laid out by `Pattern`.
-
-    Attributes
-    ----------
-    membrane, current, adaptation : float[kept]; dU, dI, db; empty where the layer has no such part.
-    output : float[n_out, P]; dY.
-    trace : float[n, n_out]; dY[k] / dW_out[j, k].
-    psi : float[n]; surrogate of this step.
-    sink : float64[P]; minus the gradient by the layer's weights, so far.
-    descent : float64[weights]; the same by the read-out's, where these are; room for the rest.
-    tally : int64[1]; labelled steps in the window.
-    clock : int64[1]; 1 while the influence may differ from rest.
-    """
-
-    membrane: NDArray[np.floating]
-    current: NDArray[np.floating]
-    adaptation: NDArray[np.floating]
-    output: NDArray[np.floating]
-    trace: NDArray[np.floating]
-    psi: NDArray[np.floating]
-    sink: NDArray[np.float64]
-    descent: NDArray[np.float64]
-    tally: NDArray[np.int64]
-    clock: NDArray[np.int64]
-
-
-class FullWork(NamedTuple):
-    """Room to work in, and the scores, float64[n_out], which go on.
-
-    `before` is psi of the last step; `inputs` is z; `fired` holds dS of one block; `place` is where in a block's reach
-    a neuron stands, -1 outside of it; `ones` are factors of `apply_row`.
-    """
-
-    score: NDArray[np.float64]
-    error: NDArray[np.float64]
-    before: NDArray[np.floating]
-    inputs: NDArray[np.floating]
-    fired: NDArray[np.floating]
-    place: NDArray[np.int64]
-    ones: NDArray[np.float64]
 
 
 class FullOptions(NamedTuple):
