@@ -44,6 +44,8 @@ from spiked.learners.trials import (
 )
 
 SILENCE_STEPS = 20_000  # 50 times the longest time constant in use
+FADING = ("state.membrane", "state.spike", "state.current", "state.adaptation", "state.wait", "state.line", "trace")
+"""State that silence puts to rest, where a learner has it."""
 
 
 def check_chunks_equal_steps(make: Make, seed: int) -> None:
@@ -133,7 +135,7 @@ def check_silence_decays(make: Make, seed: int) -> None:
     scale = 1e-6 * (1 + float(np.abs(at_rest.scores).max()))
     require(gap <= scale, f"after {n} silent steps the scores are {gap} from those at rest")
     for name, array in a.state().items():
-        if name in ("state.membrane", "state.spike", "trace", "influence.xhat"):
+        if name in (*FADING, "influence.xhat"):
             largest = float(np.abs(array).max())
             require(largest < 1e-9, f"{name} is still {largest} after {n} silent steps")
 

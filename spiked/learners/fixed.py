@@ -34,7 +34,7 @@ from spiked.learners.discriminant import (
 )
 from spiked.learners.dynamics import lif_step
 from spiked.learners.jit import kernel
-from spiked.learners.lif import Lif, LifState, decay, make_lif_state, rest_lif
+from spiked.learners.lif import Lif, LifState, decay, layer_weight, make_lif_state, rest_lif
 from spiked.learners.state import StateMixin
 
 HEADS = ("discriminant", "prototype")
@@ -180,8 +180,7 @@ class FixedLearner(StateMixin):
         """The weights of a layer, or (after the last) those of the head."""
         if layer == len(self.net.threshold):
             return self.head.weight.T.copy()
-        a, b = int(self.net.w_at[layer]), int(self.net.w_at[layer + 1])
-        return self.net.weight[a:b].reshape(int(self.net.sizes[layer]), -1).copy()
+        return layer_weight(self.net, layer).copy()
 
     def layer_activity(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Steps since each neuron last fired, and where each layer begins."""
