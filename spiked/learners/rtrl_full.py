@@ -37,6 +37,8 @@ from spiked.learners.rtrl_kernels import read_out
 from spiked.learners.state import StateMixin
 from spiked.learners.surrogates import SURROGATES
 
+FULL_OPTIMIZERS = ("sgd", "rms", "momentum")
+
 
 @dataclass(frozen=True)
 class FullRtrlSpec:
@@ -46,9 +48,10 @@ class FullRtrlSpec:
     ----------
     objective : ``"membrane_ce"`` or ``"membrane_mse"``, of the read-out's membrane.
     surrogate, surrogate_slope : one of `SURROGATES`, and its slope.
-    optimizer, rate : one of `OPTIMIZERS`, and the size of a step along the gradient.
+    optimizer, rate : one of `FULL_OPTIMIZERS`, and the size of a step along the gradient.
     decoder_tau_ms : memory of the scores, an exponential trace of the read-out's membrane.
     sparse_steps : steps within which influence is followed (SnAp-n); 0 or None follows all of it.
+    max_bytes : most that the influence may take; None: `rtrl_full_pattern.MAX_BYTES`.
     """
 
     objective: str = "membrane_ce"
@@ -58,6 +61,7 @@ class FullRtrlSpec:
     rate: float = 1e-3
     decoder_tau_ms: float = 400.0
     sparse_steps: int | None = None
+    max_bytes: int | None = None
 
 
 class FullRtrlLearner(StateMixin):
@@ -81,7 +85,7 @@ class FullRtrlLearner(StateMixin):
     def __init__(self, net: Lif, spec: FullRtrlSpec, dt_ms: float = 1.0) -> None:
         _check_form(net, spec)
         self.spec, self.rate, self._dt_ms = spec, spec.rate, dt_ms
-        self._pattern = make_pattern(net, spec.sparse_steps or 0)
+        self._pattern = make_pattern(net, spec.sparse_steps or 0, spec.max_bytes)
         self._lay_out(net)
 
     def _lay_out(self, net: Lif) -> None:
@@ -89,7 +93,9 @@ class FullRtrlLearner(StateMixin):
         self.n_in, self.n_out = int(net.sizes[0]), int(net.sizes[-1])
         self._live = Live.at_rest(net, self._pattern)
         self._side: Live | None = None
-        self._square = np.zeros_like(net.weight) if self.spec.optimizer == "rms" else np.zeros(1, net.weight.dtype)
+        self._square = (
+            np.zeros_like(net.weight) if self.spec.optimizer in ("rms", "momentum") else np.zeros(1, net.weight.dtype)
+        )
 
     def _options(self) -> FullOptions:
         s = self.spec
@@ -200,6 +206,8 @@ class FullRtrlLearner(StateMixin):
 def _check_form(net: Lif, spec: FullRtrlSpec) -> None:
     if spec.objective not in ("membrane_ce", "membrane_mse"):
         raise ValueError(f'objective {spec.objective!r} is not one of "membrane_ce", "membrane_mse"')
+    if spec.optimizer not in FULL_OPTIMIZERS:
+        raise ValueError(f"optimizer {spec.optimizer!r} is not one of {', '.join(FULL_OPTIMIZERS)}")
     if (spec.sparse_steps or 0) < 0:
         raise ValueError(f"sparse_steps is {spec.sparse_steps}; it is a number of steps, or 0 for all")
     if len(net.threshold) != 2:

@@ -151,7 +151,7 @@ def _move(net, state, pattern, inf, work, opt):  # type: ignore[no-untyped-def]
 def _gather(net, state, inf, work, opt, label, values):  # type: ignore[no-untyped-def]
     """Add the gradient of one labelled step (Eq. 12)."""
     n, n_out = inf.trace.shape
-    membrane_error(opt.objective, state.membrane[n : n + n_out], label, values, work.error)
+    membrane_error(opt.objective, state.membrane[n : n + n_out], label, values, 1, work.logits, work.error)
     for k in range(n_out):
         _add(inf.sink, -work.error[k], inf.output[k])
         for j in range(n):
@@ -164,7 +164,8 @@ def close_full_window(net, pattern, inf, work, opt, square):  # type: ignore[no-
     """Learn from the window that ends here, and begin the next; the influence goes on."""
     if inf.tally[0] == 0:
         return
-    scale = 1.0 / inf.tally[0]
+    work.scale[0] = 1.0 / inf.tally[0]
+    work.rate[0] = opt.rate
     n = net.sizes[1]
     for j in range(n):
         for p in range(pattern.source_at[j], pattern.source_at[j + 1]):
@@ -175,9 +176,9 @@ def close_full_window(net, pattern, inf, work, opt, square):  # type: ignore[no-
         for row in range(net.rows[layer]):
             a = net.w_at[layer] + row * width
             b = a + width
-            kept = square[a:b] if opt.optimizer == 1 else square
+            kept = square[a:b] if len(square) > 1 else square
             apply_row(
-                opt.optimizer, net.weight[a:b], inf.descent[a:b], work.ones[:width], scale, kept, opt.rate
+                opt.optimizer, net.weight[a:b], inf.descent[a:b], work.ones[:width], work.scale, kept, work.rate
             )  # fmt: skip
     inf.tally[0] = 0
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from spiked.learners.lif import Lif, layer_weight
 
 MAX_BYTES = 256_000_000
-"""Most that the influence of one learner may take: 64 neurons with 2000 inputs take a sixth of it."""
+"""Most that the influence of one learner may take unless told otherwise: 64 neurons with 2000 inputs take a sixth."""
 
 
 class Pattern(NamedTuple):
@@ -43,23 +43,23 @@ class Pattern(NamedTuple):
     kept_at: NDArray[np.int64]
 
 
-def make_pattern(net: Lif, sparse_steps: int) -> Pattern:
+def make_pattern(net: Lif, sparse_steps: int, max_bytes: int | None = None) -> Pattern:
     """Pattern of the first layer of `net` after `sparse_steps` steps; 0 keeps everything.
 
     Raises
     ------
-    ValueError : where the influence would take more than `MAX_BYTES`, before it is laid out.
+    ValueError : where the influence would take more than `max_bytes` (None: `MAX_BYTES`), before it is laid out.
     """
     n_in, n, rows = int(net.sizes[0]), int(net.sizes[1]), int(net.rows[0])
     if sparse_steps == 0:
-        _check_size(net, n * rows, n * n * rows)
+        _check_size(net, n * rows, n * n * rows, max_bytes)
         synapse = np.ones((rows - n_in, n), bool)
         reached = np.ones((n, n), bool)
     else:
         synapse = layer_weight(net, 0)[n_in:] != 0
         reached = _reached(synapse, n, sparse_steps)
         sources = n_in + synapse.sum(0)
-        _check_size(net, int(sources.sum()), int((sources * reached.sum(1)).sum()))
+        _check_size(net, int(sources.sum()), int((sources * reached.sum(1)).sum()), max_bytes)
     plastic = np.concatenate([np.ones((n_in, n), bool), synapse])
     source_at, source = _lists(plastic.T)
     reach_at, reach = _lists(reached)
@@ -93,11 +93,12 @@ def components(net: Lif) -> int:
     return 1 + int(net.alpha[0] > 0) + int(net.jump[0] > 0)
 
 
-def _check_size(net: Lif, parameters: int, kept: int) -> None:
+def _check_size(net: Lif, parameters: int, kept: int, max_bytes: int | None) -> None:
     n, n_out = int(net.sizes[1]), int(net.sizes[-1])
     needed = (kept * components(net) + parameters * n_out) * net.weight.dtype.itemsize
-    if needed > MAX_BYTES:
+    limit = MAX_BYTES if max_bytes is None else max_bytes
+    if needed > limit:
         raise ValueError(
-            f"the influence of {parameters} weights on {n} neurons takes {needed} bytes; the limit is {MAX_BYTES}: "
+            f"the influence of {parameters} weights on {n} neurons takes {needed} bytes; the limit is {limit}: "
             "fewer neurons, or sparse_steps"
         )

@@ -42,7 +42,7 @@ class FullWork(NamedTuple):
     """Room to work in, and the scores, float64[n_out], which go on.
 
     `before` is psi of the last step; `inputs` is z; `fired` holds dS of one block; `place` is where in a block's reach
-    a neuron stands, -1 outside of it; `ones` are factors of `apply_row`.
+    a neuron stands, -1 outside of it; `ones`, `scale` and `rate` are for `apply_row`; `logits` is for `membrane_error`.
     """
 
     score: NDArray[np.float64]
@@ -51,7 +51,10 @@ class FullWork(NamedTuple):
     inputs: NDArray[np.floating]
     fired: NDArray[np.floating]
     place: NDArray[np.int64]
-    ones: NDArray[np.float64]
+    logits: NDArray[np.float64]
+    ones: NDArray[np.floating]
+    scale: NDArray[np.floating]
+    rate: NDArray[np.floating]
 
 
 class Live(NamedTuple):
@@ -85,7 +88,10 @@ class Live(NamedTuple):
             inputs=np.zeros(int(net.rows[0]), dtype),
             fired=np.zeros(int(np.diff(pattern.kept_at).max()), dtype),
             place=np.full(n, -1, np.int64),
-            ones=np.ones(max(n, n_out)),
+            logits=np.zeros(n_out),
+            ones=np.ones(max(n, n_out), dtype),
+            scale=np.zeros(1, dtype),
+            rate=np.zeros(1, dtype),
         )
         return cls(make_lif_state(net), inf, work)
 

@@ -13,12 +13,14 @@ from spiked.learners.fixed import FixedLearner, FixedSpec
 from spiked.learners.gradient import GradientLearner, GradientSpec
 from spiked.learners.lif import LayerSpec, Lif, layer_weight, make_lif
 from spiked.learners.objectives import NEEDS_SPIKES
+from spiked.learners.perturbation import PerturbationLearner, PerturbationSpec
 from spiked.learners.receptive import GAIN, dense_weights, edge_fields
 from spiked.learners.regularisers import Regularisers
 from spiked.learners.rtrl import RtrlLearner, RtrlSpec
-from spiked.service.config import Layer, Stream
+from spiked.learners.rtrl_full import FullRtrlLearner, FullRtrlSpec
+from spiked.service.config import ConfigError, Layer, Stream
 
-AnyLearner = FixedLearner | RtrlLearner | GradientLearner
+AnyLearner = FixedLearner | RtrlLearner | GradientLearner | FullRtrlLearner | PerturbationLearner
 
 DENSE_GAIN = 2.0
 SLOPES = {"spike": 0.0, "noisy_spike": 0.2}
@@ -54,6 +56,34 @@ def build_learner(stream: Stream, n_classes: int | None = None) -> AnyLearner:
     read_out = LayerSpec(max(1, n_out) * network.population, network.tau_out_ms, 1.0 if fires else math.inf)
     net = build_network(stream, read_out)
     slope = SLOPES.get(learning.surrogate, 2.0) if learning.surrogate_slope is None else learning.surrogate_slope
+    memory_ms = max(network.trace_ms)
+    if learning.rule == "perturbation":
+        tried = PerturbationSpec(
+            mode=learning.perturbation,
+            sigma=learning.perturbation_size,
+            rate=learning.rate,
+            decoder=network.decoder,
+            population=network.population,
+            decoder_tau_ms=memory_ms,
+        )
+        return PerturbationLearner(net, tried, stream.dt_ms, network.seed)
+    if learning.rule == "rtrl" and network.layers[0].recurrent:
+        full = FullRtrlSpec(
+            objective=learning.objective,
+            surrogate=learning.surrogate,
+            surrogate_slope=slope,
+            optimizer=learning.optimizer,
+            rate=learning.rate,
+            decoder_tau_ms=memory_ms,
+            sparse_steps=learning.sparse_steps,
+            max_bytes=int(learning.influence_mb * 1e6),
+        )
+        try:
+            return FullRtrlLearner(net, full, stream.dt_ms)
+        except ValueError as error:
+            raise ConfigError(
+                f"stream {stream.id!r}: learning.influence_mb: {learning.influence_mb}; {error}"
+            ) from None
     if learning.update == "step":
         each_step = RtrlSpec(
             objective=learning.objective,
@@ -62,7 +92,7 @@ def build_learner(stream: Stream, n_classes: int | None = None) -> AnyLearner:
             feedback=learning.feedback,
             rate=learning.rate,
             decoder=network.decoder,
-            decoder_tau_ms=max(network.trace_ms),
+            decoder_tau_ms=memory_ms,
         )
         return RtrlLearner(net, each_step, stream.dt_ms, network.seed)
     r = learning.regularisers
@@ -77,7 +107,7 @@ def build_learner(stream: Stream, n_classes: int | None = None) -> AnyLearner:
         error_threshold=learning.error_threshold,
         decoder=network.decoder,
         population=network.population,
-        decoder_tau_ms=max(network.trace_ms),
+        decoder_tau_ms=memory_ms,
         regularisers=Regularisers(r.l1, r.upper, r.upper_hz, r.upper_power, r.lower, r.lower_hz),
     )
     return GradientLearner(net, spec, stream.dt_ms, network.seed)

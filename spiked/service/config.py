@@ -149,6 +149,9 @@ class Learning(Section):
     error_threshold: NotNegative = 0.0
     regularisers: Regularisers = field(default_factory=Regularisers)
     sparse_steps: Whole = 0
+    influence_mb: Annotated[float, Meta(gt=0, le=65536)] = 256.0
+    perturbation: Literal["gradient", "accept"] = "gradient"
+    perturbation_size: Positive = 0.02
     window_ms: Positive = 500.0
     memory_ms: NotNegative = 2000.0
     enabled: bool = True
