@@ -38,8 +38,12 @@ from spiked.learners.spike_traces import SpikeTraces, make_traces
 from spiked.learners.state import StateMixin
 from spiked.learners.stdp_events import settle
 from spiked.learners.stdp_kernels import Memory, close_window, column_sizes, pace_now, read_out, rest_pairs, run_steps
-from spiked.learners.stdp_pairs import Pairs, make_pairs
+from spiked.learners.stdp_pairs import Pairs, make_pairs, with_fields
 from spiked.learners.stdp_rules import StdpSpec, make_options
+
+
+DERIVED = ("x_at", "field_at", "field", "rows", "counts", "now", "chosen")
+"""Of `Pairs`: what follows from the layout and the weights, and room to work in."""
 
 
 class StdpLearner(StateMixin):
@@ -74,11 +78,12 @@ class StdpLearner(StateMixin):
         self._state: LifState = make_lif_state(net)
         self._traces = self._make_traces()
         self._pairs: Pairs = make_pairs(net, self._options.block)
+        self._find_fields()
         self._memory = Memory(
             theta=np.zeros(n, dtype), wait=np.zeros(len(net.weight) if spec.waits else 1, dtype), scale=np.ones(1),
             hold=np.zeros(n), windows=np.zeros(1, np.int64), reward=np.zeros(2), said=np.zeros(n_out),
         )  # fmt: skip
-        self._room, self._ones = np.zeros(n), np.ones(n, np.float32)
+        self._room = np.zeros(n)
         if spec.norm != "none":
             column_sizes(net, self._options, self._memory.hold)
 
@@ -90,6 +95,15 @@ class StdpLearner(StateMixin):
             raise ValueError(
                 f"weights {low}..{high} of plastic layer {layer} are not in {self.spec.w_min}..{self.spec.w_max}"
             )
+
+    def _find_fields(self) -> None:
+        if self.spec.eager:
+            self._pairs = with_fields(self.net, self._pairs, self._options.sparse)
+
+    def load_state(self, state: dict[str, NDArray]) -> None:
+        """Continue from `state`, bit for bit; raises ValueError naming the array that does not fit."""
+        super().load_state(state)
+        self._find_fields()
 
     def _make_traces(self) -> SpikeTraces:
         return make_traces(int(self.net.sizes[-1]), self.spec.trace_ms, self._dt_ms)
@@ -126,7 +140,7 @@ class StdpLearner(StateMixin):
         spikes = np.zeros((len(at), len(net.beta)), np.int64)
         run_steps(
             net, state, pairs, traces, self._discriminant, self._assignment, self._memory, self._options, self._room,
-            self._ones, rate, steps, cues, learn, scores, spikes,
+            rate, steps, cues, learn, scores, spikes,
         )  # fmt: skip
         return Readouts(at, cues.flags[at], cues.labels[at], scores, spikes)
 
@@ -196,7 +210,7 @@ class StdpLearner(StateMixin):
     def _arrays(self) -> dict[str, NDArray]:
         arrays: dict[str, NDArray] = {"net.weight": self.net.weight, "trace": self._traces.trace}
         arrays |= {f"state.{k}": v for k, v in self._state._asdict().items()}
-        arrays |= {f"pairs.{k}": v for k, v in self._pairs._asdict().items() if k not in ("x_at", "now")}
+        arrays |= {f"pairs.{k}": v for k, v in self._pairs._asdict().items() if k not in DERIVED}
         arrays |= {f"memory.{k}": v for k, v in self._memory._asdict().items() if k != "said"}
         arrays |= {f"head.{k}": v for k, v in self.head._asdict().items() if k != "direction"}
         return arrays

@@ -45,8 +45,8 @@ def _read_eager(row, membrane, count, dep, post, opt):  # type: ignore[no-untype
 
 
 @kernel
-def input_events(net, pairs, sink, opt, layer, rows, counts, n_rows, membrane, rate):  # type: ignore[no-untyped-def]
-    """Events at inputs `rows` (the first `n_rows`), read times `counts` into `membrane`; comes before the spikes.
+def input_events(net, pairs, sink, opt, layer, n_rows, membrane, rate):  # type: ignore[no-untyped-def]
+    """Events at the first `n_rows` of `pairs.rows`, read times their counts into `membrane`; comes before the spikes.
 
     An event counts once in a pair, whatever its count. `rate` scales depression; `sink` is the weights, or the
     eligibility where changes wait.
@@ -57,7 +57,7 @@ def input_events(net, pairs, sink, opt, layer, rows, counts, n_rows, membrane, r
     post = pairs.post[a : a + n]
     dep = rate * opt.a_minus
     for k in range(n_rows):
-        i = rows[k]
+        i = pairs.rows[k]
         entry, at = x0 + i, w0 + i * n
         row = sink[at : at + n]
         last = t
@@ -70,16 +70,16 @@ def input_events(net, pairs, sink, opt, layer, rows, counts, n_rows, membrane, r
             pairs.live[x0 + pairs.n_live[layer]] = i
             pairs.n_live[layer] += 1
         if opt.eager:
-            _read_eager(row, membrane, counts[k], dep, post, opt)
+            _read_eager(row, membrane, pairs.counts[k], dep, post, opt)
         else:
             block = last // opt.block
             coef = x / opt.power[last - block * opt.block]
             gain = pairs.gain[block % BLOCKS, a : a + n]
             snap = pairs.snap[last % len(pairs.snap), a : a + n]
             if opt.modulation == 0:
-                _read_hard(row, membrane, counts[k], coef, gain, snap, dep, post, opt)
+                _read_hard(row, membrane, pairs.counts[k], coef, gain, snap, dep, post, opt)
             else:
-                c, weight = row.dtype.type(counts[k]), net.weight[at : at + n]
+                c, weight = row.dtype.type(pairs.counts[k]), net.weight[at : at + n]
                 for j in range(n):
                     membrane[j] += c * weight[j]
                 _grow_row(row, coef, gain, snap, opt, False)
@@ -109,23 +109,20 @@ def _move_columns(net, pairs, opt, layer, spiked, n_spiked, rate):  # type: igno
     t = pairs.clock[0]
     n, n_in = net.sizes[layer + 1], net.sizes[layer]
     a, x0, w0 = net.u_at[layer], pairs.x_at[layer], net.w_at[layer]
-    n_live = pairs.n_live[layer]
     now = pairs.now[x0 : x0 + n_in]
-    if opt.prototype:
-        now[:] = 0.0
-    for k in range(n_live):
+    now[:] = 0.0
+    for k in range(pairs.n_live[layer]):
         i = pairs.live[x0 + k]
         now[i] = pairs.trace[x0 + i] * opt.power[t - pairs.last[x0 + i]]
+    rest = opt.x_target if opt.prototype else 0.0
     for k in range(n_spiked):
         j = spiked[k]
         amount = rate * opt.a_plus * (1.0 + opt.a_triplet * float(pairs.slow[a + j]))
-        if opt.prototype:
-            for i in range(n_in):
-                _move(net.weight, w0 + i * n + j, amount * (now[i] - opt.x_target), opt)
-        else:
-            for m in range(n_live):
-                i = pairs.live[x0 + m]
-                _move(net.weight, w0 + i * n + j, amount * now[i], opt)
+        for m in range(pairs.field_at[a + j], pairs.field_at[a + j + 1]):
+            i = pairs.field[m]
+            change = amount * (now[i] - rest)
+            if change != 0.0:
+                _move(net.weight, w0 + i * n + j, change, opt)
 
 
 @kernel

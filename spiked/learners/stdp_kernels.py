@@ -15,7 +15,7 @@ from spiked.learners.jit import kernel
 from spiked.learners.lif import fire, integrate_events, integrate_spikes, leak
 from spiked.learners.spike_traces import featurize, follow, take_totals
 from spiked.learners.stdp_events import _move, input_events, neuron_spikes, settle
-from spiked.learners.stdp_neurons import fire_adapted, hold_rate, leak_adapted
+from spiked.learners.stdp_neurons import choose_learners, fire_adapted, hold_rate, leak_adapted
 from spiked.learners.stdp_pairs import begin_step
 
 LARGEST_SCALE = 1e15
@@ -104,15 +104,35 @@ def _rescale(pairs, memory):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _plastic_step(net, state, pairs, memory, opt, layer, indices, counts, n_rows, rate, pace):  # type: ignore[no-untyped-def]
+def _rows_of(net, state, pairs, layer, indices, counts):  # type: ignore[no-untyped-def]
+    """Write the inputs of this step, and their counts, into `pairs.rows` and `pairs.counts`; returns how many."""
+    if layer == 0:
+        for k in range(len(indices)):
+            pairs.rows[k] = indices[k]
+            pairs.counts[k] = counts[k]
+        return len(indices)
+    below = state.spiked[net.u_at[layer - 1] : net.u_at[layer]]
+    n = state.n_spiked[layer - 1]
+    for k in range(n):
+        pairs.rows[k] = below[k]
+        pairs.counts[k] = 1
+    return n
+
+
+@kernel
+def _plastic_step(net, state, pairs, memory, opt, layer, n_rows, rate, pace):  # type: ignore[no-untyped-def]
     """One step of a layer that learns."""
     a, b = net.u_at[layer], net.u_at[layer + 1]
     sink = _sink(net, memory, opt)
     scaled = rate * pace * memory.scale[0]
     begin_step(net, pairs, sink, opt, layer)
-    input_events(net, pairs, sink, opt, layer, indices, counts, n_rows, state.membrane[a:b], scaled)
+    input_events(net, pairs, sink, opt, layer, n_rows, state.membrane[a:b], scaled)
     fired = fire_adapted(net, state, memory.theta, opt, layer)
-    neuron_spikes(net, pairs, opt, layer, state.spiked[a:b], fired, scaled)
+    if opt.to_learn and opt.winners > 0:
+        n_chosen = choose_learners(net, state, memory.theta, opt, layer, pairs.chosen)
+        neuron_spikes(net, pairs, opt, layer, pairs.chosen, n_chosen, scaled)
+    else:
+        neuron_spikes(net, pairs, opt, layer, state.spiked[a:b], fired, scaled)
     if opt.theta_rise > 0.0:
         hold_rate(net, state, memory.theta, opt, layer, pace)
 
@@ -226,7 +246,7 @@ def close_window(net, pairs, traces, head, assign, memory, opt, room, on, label,
 
 @kernel
 def run_steps(  # type: ignore[no-untyped-def]
-    net, state, pairs, traces, head, assign, memory, opt, room, ones, rate, steps, cues, learn, scores, spikes
+    net, state, pairs, traces, head, assign, memory, opt, room, rate, steps, cues, learn, scores, spikes
 ):
     """All steps of a run: the whole learner, top to bottom. A rate of 0 leaves features and thresholds alone."""
     top = len(net.beta) - 1
@@ -250,13 +270,8 @@ def run_steps(  # type: ignore[no-untyped-def]
             else:
                 leak(net, state, layer)
             if on and opt.plastic[layer]:
-                if layer == 0:
-                    indices, counts = steps.indices[lo:hi], steps.counts[lo:hi]
-                    _plastic_step(net, state, pairs, memory, opt, 0, indices, counts, hi - lo, rate, pace)
-                else:
-                    below = state.spiked[net.u_at[layer - 1] : net.u_at[layer]]
-                    n_below = state.n_spiked[layer - 1]
-                    _plastic_step(net, state, pairs, memory, opt, layer, below, ones, n_below, rate, pace)
+                n_rows = _rows_of(net, state, pairs, layer, steps.indices[lo:hi], steps.counts[lo:hi])
+                _plastic_step(net, state, pairs, memory, opt, layer, n_rows, rate, pace)
                 continue
             if layer == 0:
                 integrate_events(net, state, steps.indices[lo:hi], steps.counts[lo:hi])

@@ -59,7 +59,7 @@ def fire_adapted(net, state, theta, opt, layer):  # type: ignore[no-untyped-def]
                 above += 1
             else:
                 s[j] = 0
-        if opt.winners > 0 and above > opt.winners:
+        if opt.winners > 0 and above > opt.winners and not opt.to_learn:
             _keep_winners(u, base, own, s, first, last, opt.winners, above)
         if opt.inhibit and above > 0:
             for j in range(first, last):
@@ -77,6 +77,27 @@ def fire_adapted(net, state, theta, opt, layer):  # type: ignore[no-untyped-def]
     state.n_spiked[layer] = fired
     state.total[layer] += fired
     return fired
+
+
+@kernel
+def choose_learners(net, state, theta, opt, layer, chosen):  # type: ignore[no-untyped-def]
+    """Which of the neurons that fired learn from it, the winners of each group; returns how many are in `chosen`."""
+    a = net.u_at[layer]
+    spiked, n_spiked = state.spiked[a:], state.n_spiked[layer]
+    u, own = state.membrane[a:], theta[a:]
+    group = opt.group if opt.group > 0 else net.sizes[layer + 1]
+    kept = 0
+    for k in range(n_spiked):
+        j = spiked[k]
+        margin, better = u[j] - own[j], 0
+        for m in range(n_spiked):
+            i = spiked[m]
+            if i // group == j // group and (u[i] - own[i] > margin or (u[i] - own[i] == margin and i < j)):
+                better += 1
+        if better < opt.winners:
+            chosen[kept] = j
+            kept += 1
+    return kept
 
 
 @kernel

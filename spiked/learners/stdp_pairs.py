@@ -16,7 +16,7 @@ what the weights' type resolves, so a new origin o and G begin with each block o
 row that has waited for all of them is brought up to date then. G[s] is read from a ring of its last values.
 
 Where the change depends on the weight (soft bounds, the prototype rule), a spike of j changes its column at once: a
-strided pass over the inputs whose traces are alive, or over all of them for the prototype rule.
+strided pass over the inputs that it has.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.jit import kernel
-from spiked.learners.lif import Lif
+from spiked.learners.lif import Lif, layer_weight
 from spiked.learners.stdp_rules import BLOCKS
 
 
@@ -44,7 +44,10 @@ class Pairs(NamedTuple):
     gain : float[BLOCKS, n]; G of each block that runs.
     snap : float[ring, n]; G of the block of step t as it stood before the spikes of t, at ``t % ring``.
     clock : int64[1]; steps since the traces were last at rest.
+    field_at, field : int64[n + 1], int32[S]; the inputs of each neuron, for changes by column; empty where there are none.
+    rows, counts : int64[N], float32[N]; room for the inputs that are active in a step.
     now : float64[N]; room for the traces at this step.
+    chosen : int64[n]; room for the neurons that learn from this step's spikes.
     """
 
     x_at: NDArray[np.int64]
@@ -59,7 +62,12 @@ class Pairs(NamedTuple):
     gain: NDArray[np.floating]
     snap: NDArray[np.floating]
     clock: NDArray[np.int64]
+    field_at: NDArray[np.int64]
+    field: NDArray[np.int32]
+    rows: NDArray[np.int64]
+    counts: NDArray[np.float32]
     now: NDArray[np.float64]
+    chosen: NDArray[np.int64]
 
 
 def make_pairs(net: Lif, block: int) -> Pairs:
@@ -70,8 +78,22 @@ def make_pairs(net: Lif, block: int) -> Pairs:
         x_at=x_at, trace=np.zeros(n_in), last=np.zeros(n_in, np.int64), live=np.zeros(n_in, np.int64),
         n_live=np.zeros(len(net.beta), np.int64), is_live=np.zeros(n_in, np.uint8), touched=np.zeros(n_in, np.uint8),
         post=np.zeros(n, dtype), slow=np.zeros(n, dtype), gain=np.zeros((BLOCKS, n), dtype),
-        snap=np.zeros((BLOCKS * block, n), dtype), clock=np.zeros(1, np.int64), now=np.zeros(n_in),
+        snap=np.zeros((BLOCKS * block, n), dtype), clock=np.zeros(1, np.int64), field_at=np.zeros(n + 1, np.int64),
+        field=np.zeros(0, np.int32), rows=np.zeros(n_in, np.int64), counts=np.zeros(n_in, np.float32),
+        now=np.zeros(n_in), chosen=np.zeros(n, np.int64),
     )  # fmt: skip
+
+
+def with_fields(net: Lif, pairs: Pairs, sparse: bool) -> Pairs:
+    """Find each neuron's inputs: those whose weights are not 0, or all."""
+    inputs: list[NDArray[np.int64]] = []
+    for layer in range(len(net.beta)):
+        weight = layer_weight(net, layer)
+        there = weight != 0 if sparse else np.ones(weight.shape, bool)
+        inputs += [np.flatnonzero(column) for column in there.T]
+    sizes = [len(column) for column in inputs]
+    field_at = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return pairs._replace(field_at=field_at, field=np.concatenate(inputs).astype(np.int32))
 
 
 @kernel

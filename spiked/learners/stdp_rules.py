@@ -24,6 +24,7 @@ RULES = ("pair", "triplet", "prototype")
 PAIRINGS = ("all", "nearest")
 BOUNDS = ("hard", "soft")
 NORMS = ("none", "sum", "l2")
+COMPETITIONS = ("fire", "learn")
 MODULATIONS = ("none", "reward", "error")
 STDP_HEADS = ("discriminant", "prototype", "assignment")
 ASSIGNMENTS = ("hard", "soft")
@@ -53,6 +54,7 @@ class StdpSpec:
     winners : neurons of a group that may fire in one step, the highest above threshold first; 0 means all.
     group : neurons that compete, consecutive ones; 0 means the whole layer.
     inhibit : whether a spike resets the membranes of its group's other neurons.
+    compete : what winners win: to ``"fire"``, or only to ``"learn"`` from their spikes while the others fire too.
     target_hz : rate that the thresholds hold; 0 leaves them alone.
     theta_rise : rise of a threshold at a spike, in units of the layer's threshold; it decays to hold the rate.
     theta_max : ceiling of a threshold, in the same unit.
@@ -86,6 +88,7 @@ class StdpSpec:
     winners: int = 0
     group: int = 0
     inhibit: bool = False
+    compete: str = "fire"
     target_hz: float = 0.0
     theta_rise: float = 0.01
     theta_max: float = 20.0
@@ -107,6 +110,7 @@ class StdpSpec:
             ("pairing", self.pairing, PAIRINGS),
             ("bounds", self.bounds, BOUNDS),
             ("norm", self.norm, NORMS),
+            ("compete", self.compete, COMPETITIONS),
             ("modulation", self.modulation, MODULATIONS),
             ("head", self.head, STDP_HEADS),
             ("assignment", self.assignment, ASSIGNMENTS),
@@ -155,6 +159,7 @@ class Options(NamedTuple):
     winners: int
     group: int
     inhibit: bool
+    to_learn: bool
     theta_rise: float
     target: float
     theta_max: float
@@ -192,7 +197,8 @@ def make_options(net: Lif, spec: StdpSpec, dt_ms: float) -> Options:
         a_triplet=float(spec.a_triplet) if spec.rule == "triplet" else 0.0, x_target=float(spec.x_target),
         soft=spec.bounds == "soft", mu=float(spec.mu), w_min=float(dtype(spec.w_min)), w_max=float(dtype(spec.w_max)),
         sparse=spec.w_min > 0, norm=NORMS.index(spec.norm), winners=spec.winners, group=spec.group,
-        inhibit=spec.inhibit, theta_rise=float(spec.theta_rise) if spec.target_hz > 0 else 0.0,
+        inhibit=spec.inhibit, to_learn=spec.compete == "learn",
+        theta_rise=float(spec.theta_rise) if spec.target_hz > 0 else 0.0,
         target=float(spec.target_hz * dt_ms * 1e-3), theta_max=float(spec.theta_max),
         modulation=MODULATIONS.index(spec.modulation), error_threshold=float(spec.error_threshold),
         reward_windows=float(spec.reward_windows), settle_windows=spec.settle_windows,
