@@ -56,7 +56,7 @@ def test_growth_leaves_the_scores_of_old_classes() -> None:
     grown = grow_assignment(head, 4)
     for soft in (False, True):
         assert np.array_equal(score(head, responses[0], soft), score(grown, responses[0], soft)[:2])
-    assign_example(grown, responses[0] * 50, 3)
+    assign_example(grown, responses[0] * 50 + 50, 3)
     assert assigned(grown).tolist() == [3] * 6
 
 

@@ -88,7 +88,7 @@ class Broken(StdpLearner):
         if self.fault == "teaches the head without a label" and learn:
             self.head.examples[0] += 1
         if self.fault == "learns at rate 0" and learn:
-            self.net.weight[:] *= 0.99
+            self.net.weight[:] *= 0.5
         return said
 
     def recall(self, steps, cues):  # type: ignore[no-untyped-def]

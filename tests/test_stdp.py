@@ -205,7 +205,7 @@ def test_homeostasis_brings_the_rate_back_and_survives_a_reset() -> None:
     rng = np.random.default_rng(0)
     net = make_lif(40, [LayerSpec(20, 20.0, 1.0)], 1.0)
     net.weight[:] = rng.uniform(0.05, 0.4, len(net.weight))
-    spec = replace(BASE, a_plus=0.0, a_minus=0.0, target_hz=25.0, theta_rise=0.1, theta_max=200.0)
+    spec = replace(BASE, a_plus=0.0, a_minus=0.0, target_hz=25.0, theta_rise=0.5, theta_max=200.0)
     learner = StdpLearner(net, 2, spec)
 
     def rate_hz(active: int) -> float:
