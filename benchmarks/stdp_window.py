@@ -2,8 +2,8 @@
 
     python benchmarks/stdp_window.py [--plot docs/img/stdp-window.png] [--json out.json]
 
-One input event and one spike of the neuron, ``dt = t_pre - t_post`` from -100 to +100 ms apart, in a fresh learner each;
-a second input makes the neuron fire when it should. The plot needs matplotlib (the extra ``plots``).
+One input event and one spike of the neuron, ``dt = t_pre - t_post`` from -100 to +100 ms apart, in a fresh learner
+each; a second input makes the neuron fire when it should. The plot needs matplotlib (the extra ``plots``).
 """
 
 from __future__ import annotations

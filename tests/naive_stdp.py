@@ -33,7 +33,9 @@ def pair_sum(pre: list[int], post: list[int], a_plus, a_minus, tau_plus, tau_min
     return total
 
 
-def triplet_sum(pre: list[int], post: list[int], a_plus, a_minus, tau_plus, tau_minus, a3, tau3, nearest=False) -> float:  # type: ignore[no-untyped-def]
+def triplet_sum(
+    pre: list[int], post: list[int], a_plus, a_minus, tau_plus, tau_minus, a3, tau3, nearest=False
+) -> float:  # type: ignore[no-untyped-def]
     """Pairs, where potentiation at a spike is times ``1 + a3 (sum over earlier spikes of exp(-age / tau3))``."""
     total = 0.0
     for t in post:
@@ -184,7 +186,9 @@ class DenseStdp:
             self.weight = np.where(self.there, np.clip(self.weight * scale, self.w_min, self.w_max), self.weight)
 
 
-def assignment_scores(labels: list[int], responses: np.ndarray, x: np.ndarray, n_classes: int, soft: bool) -> np.ndarray:
+def assignment_scores(
+    labels: list[int], responses: np.ndarray, x: np.ndarray, n_classes: int, soft: bool
+) -> np.ndarray:
     """Scores of the classes seen, NaN for the others, from the list of all labelled responses."""
     seen = sorted(set(labels))
     mean = np.zeros((n_classes, len(x)))

@@ -35,7 +35,7 @@ def one_synapse(pre: list[int], post: list[int], n: int, dtype: type = np.float6
     """Change of one weight, with the neuron made to fire at the steps `post` by a second input."""
     net = make_lif(2, [LayerSpec(1, 0.01, 5e4)], 1.0, dtype)
     layer_weight(net, 0)[:, 0] = 10.0, 1e5  # the first alone does not reach the threshold
-    chosen = dict(a_plus=1.0, a_minus=-0.7, rate=1.0, w_min=-1e9, w_max=1e9) | spec
+    chosen = {"a_plus": 1.0, "a_minus": -0.7, "rate": 1.0, "w_min": -1e9, "w_max": 1e9} | spec
     learner = StdpLearner(net, 1, StdpSpec(**chosen))  # type: ignore[arg-type]
     x = np.zeros((n, 2))
     x[pre, 0] = 1
@@ -146,7 +146,7 @@ def test_lazy_learning_is_the_dense_simulation(name: str, reset: str) -> None:
     assert fired > 50 and moved > 0.1 and spread > 0.1
 
 
-@pytest.mark.parametrize("reset_at", [0, 31, 32, 450])
+@pytest.mark.parametrize("reset_at", [0, 35, 36, 450])
 def test_a_reset_keeps_what_was_learnt_and_drops_the_pairs(reset_at: int) -> None:
     learner, oracle = pair_of(BASE)
     steps = random_steps(np.random.default_rng(4), 500, 30, 12)
@@ -188,8 +188,15 @@ def test_the_upper_of_two_plastic_layers_is_the_dense_simulation_too() -> None:
     learner = StdpLearner(net, 2, replace(BASE, plastic=(0, 1)))
     layers = [
         naive_stdp.DenseStdp(
-            learner.weights(k), decay(15.0, 1.0), 1.0, nearest=True, a_minus=-1.2, tau_plus=12.0,
-            tau_minus=18.0, w_min=0.02, rate=0.02,
+            learner.weights(k),
+            decay(15.0, 1.0),
+            1.0,
+            nearest=True,
+            a_minus=-1.2,
+            tau_plus=12.0,
+            tau_minus=18.0,
+            w_min=0.02,
+            rate=0.02,
         )
         for k in range(2)
     ]
@@ -321,7 +328,10 @@ def error_cues(n: int) -> Cues:
 def test_error_triggered_is_the_full_rule_at_threshold_0_and_nothing_above_1() -> None:
     spec = replace(BASE, modulation="error")
     cues = error_cues(600)
-    full, never = taught(replace(spec, error_threshold=0.0), cues, 600), taught(replace(spec, error_threshold=1.1), cues, 600)
+    full, never = (
+        taught(replace(spec, error_threshold=0.0), cues, 600),
+        taught(replace(spec, error_threshold=1.1), cues, 600),
+    )
     untaught, oracle = pair_of(spec)
     assert np.array_equal(never.weights(0), untaught.weights(0))
     for t, x in enumerate(dense(random_steps(np.random.default_rng(9), 600, 30, 12), 30)):
@@ -368,12 +378,12 @@ def test_plasticity_settles_and_then_the_features_stand_still() -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (dict(rule="hebb"), "hebb"),
-        (dict(a_minus=0.1), "a_minus"),
-        (dict(w_min=2.0), "w_min"),
-        (dict(rule="prototype", modulation="reward"), "prototype"),
-        (dict(plastic=(1,)), "plastic layer 1"),
-        (dict(w_max=0.3), "not in"),
+        ({"rule": "hebb"}, "hebb"),
+        ({"a_minus": 0.1}, "a_minus"),
+        ({"w_min": 2.0}, "w_min"),
+        ({"rule": "prototype", "modulation": "reward"}, "prototype"),
+        ({"plastic": (1,)}, "plastic layer 1"),
+        ({"w_max": 0.3}, "not in"),
     ],
 )
 def test_what_makes_no_rule_is_refused(wrong: dict[str, object], says: str) -> None:

@@ -37,6 +37,7 @@ from spiked.learners.state import StateMixin
 
 HEADS = ("discriminant", "prototype")
 
+
 @dataclass(frozen=True)
 class FixedSpec:
     """The head and what it reads.

@@ -36,11 +36,11 @@ from spiked.learners.discriminant import Discriminant, grow_discriminant, make_d
 from spiked.learners.lif import Lif, LifState, make_lif_state
 from spiked.learners.spike_traces import SpikeTraces, make_traces
 from spiked.learners.state import StateMixin
+from spiked.learners.stdp_closing import Memory, close_window, column_sizes, read_out
 from spiked.learners.stdp_events import settle
-from spiked.learners.stdp_kernels import Memory, close_window, column_sizes, pace_now, read_out, rest_pairs, run_steps
+from spiked.learners.stdp_kernels import pace_now, rest_pairs, run_steps
 from spiked.learners.stdp_pairs import Pairs, make_pairs, with_fields
 from spiked.learners.stdp_rules import StdpSpec, make_options
-
 
 DERIVED = ("x_at", "field_at", "field", "rows", "counts", "now", "chosen")
 """Of `Pairs`: what follows from the layout and the weights, and room to work in."""

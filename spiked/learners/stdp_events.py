@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spiked.learners.jit import kernel
-from spiked.learners.stdp_pairs import _catch_up, _grow_row
+from spiked.learners.stdp_pairs import catch_up, grow_row
 from spiked.learners.stdp_rules import BLOCKS
 
 
@@ -82,7 +82,7 @@ def input_events(net, pairs, sink, opt, layer, n_rows, membrane, rate):  # type:
                 c, weight = row.dtype.type(pairs.counts[k]), net.weight[at : at + n]
                 for j in range(n):
                     membrane[j] += c * weight[j]
-                _grow_row(row, coef, gain, snap, opt, False)
+                grow_row(row, coef, gain, snap, opt, False)
                 d = row.dtype.type(dep)
                 for j in range(n):
                     row[j] += d * post[j]
@@ -92,7 +92,7 @@ def input_events(net, pairs, sink, opt, layer, n_rows, membrane, rate):  # type:
 
 
 @kernel
-def _move(weight, at, change, opt):  # type: ignore[no-untyped-def]
+def move_weight(weight, at, change, opt):  # type: ignore[no-untyped-def]
     """Move one weight by `change`, times its room where bounds are soft, and clip."""
     w = float(weight[at])
     if opt.sparse and w == 0.0:
@@ -104,7 +104,7 @@ def _move(weight, at, change, opt):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _move_columns(net, pairs, opt, layer, spiked, n_spiked, rate):  # type: ignore[no-untyped-def]
+def move_columns(net, pairs, opt, layer, spiked, n_spiked, rate):  # type: ignore[no-untyped-def]
     """Change all weights of the neurons that fired, from their inputs' traces as they stand now."""
     t = pairs.clock[0]
     n, n_in = net.sizes[layer + 1], net.sizes[layer]
@@ -122,7 +122,7 @@ def _move_columns(net, pairs, opt, layer, spiked, n_spiked, rate):  # type: igno
             i = pairs.field[m]
             change = amount * (now[i] - rest)
             if change != 0.0:
-                _move(net.weight, w0 + i * n + j, change, opt)
+                move_weight(net.weight, w0 + i * n + j, change, opt)
 
 
 @kernel
@@ -131,7 +131,7 @@ def neuron_spikes(net, pairs, opt, layer, spiked, n_spiked, rate):  # type: igno
     t = pairs.clock[0]
     a = net.u_at[layer]
     if opt.eager and n_spiked > 0:
-        _move_columns(net, pairs, opt, layer, spiked, n_spiked, rate)
+        move_columns(net, pairs, opt, layer, spiked, n_spiked, rate)
     now = t // opt.block
     for k in range(n_spiked):
         j = a + spiked[k]
@@ -149,4 +149,4 @@ def settle(net, pairs, sink, opt):  # type: ignore[no-untyped-def]
     """Write all that is lazy into `sink`, for what comes after this step."""
     for layer in range(len(net.beta)):
         for k in range(pairs.n_live[layer]):
-            _catch_up(net, pairs, sink, opt, layer, pairs.live[pairs.x_at[layer] + k], pairs.clock[0] + 1)
+            catch_up(net, pairs, sink, opt, layer, pairs.live[pairs.x_at[layer] + k], pairs.clock[0] + 1)

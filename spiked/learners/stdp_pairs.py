@@ -44,7 +44,7 @@ class Pairs(NamedTuple):
     gain : float[BLOCKS, n]; G of each block that runs.
     snap : float[ring, n]; G of the block of step t as it stood before the spikes of t, at ``t % ring``.
     clock : int64[1]; steps since the traces were last at rest.
-    field_at, field : int64[n + 1], int32[S]; the inputs of each neuron, for changes by column; empty where there are none.
+    field_at, field : int64[n + 1], int32[S]; each neuron's inputs, for changes by column; else empty.
     rows, counts : int64[N], float32[N]; room for the inputs that are active in a step.
     now : float64[N]; room for the traces at this step.
     chosen : int64[n]; room for the neurons that learn from this step's spikes.
@@ -97,7 +97,7 @@ def with_fields(net: Lif, pairs: Pairs, sparse: bool) -> Pairs:
 
 
 @kernel
-def _grow_row(row, coef, gain, snap, opt, bounded):  # type: ignore[no-untyped-def]
+def grow_row(row, coef, gain, snap, opt, bounded):  # type: ignore[no-untyped-def]
     """Add to a row what its input's trace has earned since it was last looked at."""
     k = row.dtype.type(coef)
     if not bounded:
@@ -115,7 +115,7 @@ def _grow_row(row, coef, gain, snap, opt, bounded):  # type: ignore[no-untyped-d
 
 
 @kernel
-def _catch_up(net, pairs, sink, opt, layer, i, to):  # type: ignore[no-untyped-def]
+def catch_up(net, pairs, sink, opt, layer, i, to):  # type: ignore[no-untyped-def]
     """Bring row `i` up to date and its trace to step `to`."""
     entry = pairs.x_at[layer] + i
     last = pairs.last[entry]
@@ -128,7 +128,7 @@ def _catch_up(net, pairs, sink, opt, layer, i, to):  # type: ignore[no-untyped-d
         coef = pairs.trace[entry] / opt.power[last - block * opt.block]
         gain = pairs.gain[block % BLOCKS, a : a + n]
         snap = pairs.snap[last % len(pairs.snap), a : a + n]
-        _grow_row(sink[at : at + n], coef, gain, snap, opt, opt.modulation == 0)
+        grow_row(sink[at : at + n], coef, gain, snap, opt, opt.modulation == 0)
     pairs.trace[entry] *= opt.power[to - last]
     pairs.last[entry] = to
 
@@ -152,7 +152,7 @@ def begin_step(net, pairs, sink, opt, layer):  # type: ignore[no-untyped-def]
         for k in range(pairs.n_live[layer]):
             i = pairs.live[x0 + k]
             if pairs.last[x0 + i] < (block - BLOCKS + 1) * opt.block:
-                _catch_up(net, pairs, sink, opt, layer, i, t)
+                catch_up(net, pairs, sink, opt, layer, i, t)
             if pairs.trace[x0 + i] < opt.forget:
                 pairs.trace[x0 + i] = 0.0
                 pairs.is_live[x0 + i] = 0

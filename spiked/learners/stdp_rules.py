@@ -178,8 +178,8 @@ class Options(NamedTuple):
 
 
 def block_steps(tau_ms: float, dt_ms: float) -> int:
-    """Steps of a block of potentiation: two time constants at most, so that single precision holds its powers."""
-    return max(1, min(32, int(2.0 * tau_ms / dt_ms)))
+    """Steps of a block of potentiation: three time constants at most, so that single precision holds its powers."""
+    return max(1, min(64, int(3.0 * tau_ms / dt_ms)))
 
 
 def make_options(net: Lif, spec: StdpSpec, dt_ms: float) -> Options:
@@ -204,6 +204,6 @@ def make_options(net: Lif, spec: StdpSpec, dt_ms: float) -> Options:
         reward_windows=float(spec.reward_windows), settle_windows=spec.settle_windows,
         assign=spec.head == "assignment", assign_soft=spec.assignment == "soft", block=block,
         forget=FORGET[net.weight.dtype.itemsize],
-        power=x_decay ** np.arange(block * BLOCKS + 1), post_decay=decay(spec.tau_minus_ms, dt_ms),
+        power=np.array([x_decay**k for k in range(block * BLOCKS + 1)], np.float64), post_decay=decay(spec.tau_minus_ms, dt_ms),
         slow_decay=decay(spec.tau_triplet_ms, dt_ms), wait_decay=math.exp(-dt_ms / spec.tau_eligibility_ms),
     )  # fmt: skip
