@@ -197,8 +197,9 @@ def assignment_scores(
     out = np.full(n_classes, np.nan)
     for k in seen:
         if soft:
-            share = np.divide(mean[k] ** 2, mean.sum(0), out=np.zeros(len(x)), where=mean.sum(0) > 0)
-            out[k] = (x * share).sum() / mean[k].sum() if mean[k].sum() > 0 else 0.0
+            mine = [r for label, r in zip(labels, responses) if label == k]
+            rate = (np.sum(mine, axis=0) + 0.5) / (len(mine) + 1)
+            out[k] = np.sum(x * np.log(rate) - rate)
         else:
             mine = (mean.argmax(0) == k) & (mean.max(0) > 0)
             out[k] = x[mine].mean() if mine.any() else 0.0

@@ -1,17 +1,20 @@
 """A head that names neurons: each belongs to the classes that it answers to (Diehl & Cook 2015).
 
 The features learn without labels; the few labels that arrive only say what a neuron stands for. The head keeps the
-mean response of every neuron to every class, ``R[k, j]`` (the value of its spike trace when a labelled window closes)::
+sum of every neuron's responses to every class (the value of its spike trace when a labelled window closes)::
 
-    hard    score_k = mean of the traces of the neurons whose largest R[., j] is R[k, j]
-    soft    score_k = sum_j x_j R[k, j]^2 / sum_c R[c, j] / sum_j R[k, j]
+    hard    score_k = mean of the traces of the neurons whose mean response to k is their largest
+    soft    score_k = sum_j x_j log r_kj - r_kj,    r_kj = (sum of j's responses to k + 1/2) / (examples of k + 1)
 
-`hard` is Diehl & Cook's; `soft` lets a neuron count for each class as far as its response is that class's own, and
-needs fewer neurons. Both follow one label in O(H K). Means do not depend on the order of the classes.
+`hard` is Diehl & Cook's, for neurons that each stand for one class: whole digits, competing. `soft` takes the mean
+responses for rates of a Poisson process and gives the log-likelihood of what is seen: a neuron counts for every class
+as far as it tells them apart, so local features that all classes share can be used. Both follow a label in O(H), and
+neither depends on the order of the classes.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -73,7 +76,8 @@ def assignment_score(head, x, soft, out):  # type: ignore[no-untyped-def]
         out[k] = 0.0
     if soft:
         for k in range(n_classes):
-            out[k] = _soft_score(head, x, k)
+            if head.examples[k] > 0.0:
+                out[k] = _likelihood(head.response[k], head.examples[k], x)
     else:
         members = np.zeros(n_classes)
         for j in range(n):
@@ -88,24 +92,17 @@ def assignment_score(head, x, soft, out):  # type: ignore[no-untyped-def]
             out[k] /= max(1.0, members[k])
     lowest = 0.0
     for k in range(n_classes):
+        lowest = min(lowest, out[k])
+    for k in range(n_classes):
         if head.examples[k] == 0.0:
-            out[k] = lowest - 1.0
+            out[k] = lowest - 1.0 - abs(lowest)  # below it in float32 too
 
 
 @kernel
-def _soft_score(head, x, k):  # type: ignore[no-untyped-def]
-    """Responses weighted by how far each neuron's mean response is to class `k` alone."""
-    if head.examples[k] == 0.0:
-        return 0.0
-    n_classes, n = head.response.shape
-    weighted, whole = 0.0, 0.0
-    for j in range(n):
-        total = 0.0
-        for c in range(n_classes):
-            if head.examples[c] > 0.0:
-                total += head.response[c, j] / head.examples[c]
-        mine = head.response[k, j] / head.examples[k]
-        if total > 0.0:
-            weighted += x[j] * mine * mine / total
-        whole += mine
-    return weighted / whole if whole > 0.0 else 0.0
+def _likelihood(response, examples, x):  # type: ignore[no-untyped-def]
+    """Log-likelihood of responses `x` where the mean responses are rates, up to a term that all classes share."""
+    total = 0.0
+    for j in range(len(x)):
+        rate = (response[j] + 0.5) / (examples + 1.0)
+        total += x[j] * math.log(rate) - rate
+    return total

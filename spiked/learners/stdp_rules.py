@@ -204,6 +204,7 @@ def make_options(net: Lif, spec: StdpSpec, dt_ms: float) -> Options:
         reward_windows=float(spec.reward_windows), settle_windows=spec.settle_windows,
         assign=spec.head == "assignment", assign_soft=spec.assignment == "soft", block=block,
         forget=FORGET[net.weight.dtype.itemsize],
-        power=np.array([x_decay**k for k in range(block * BLOCKS + 1)], np.float64), post_decay=decay(spec.tau_minus_ms, dt_ms),
+        power=np.array([x_decay**k for k in range(block * BLOCKS + 1)], np.float64),
+        post_decay=decay(spec.tau_minus_ms, dt_ms),
         slow_decay=decay(spec.tau_triplet_ms, dt_ms), wait_decay=math.exp(-dt_ms / spec.tau_eligibility_ms),
     )  # fmt: skip
