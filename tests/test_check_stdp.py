@@ -27,7 +27,7 @@ def stdp(depth: int = 1, **spec: object) -> Make:
         net = make_lif(N_IN, layers, 1.0, np.float32)
         rng = np.random.default_rng(depth)
         net.weight[:] = rng.uniform(0.05, 0.4, len(net.weight)) * (rng.random(len(net.weight)) < 0.9)
-        chosen = {"rate": 0.01, "a_minus": -0.9, "trace_ms": (20.0, 100.0), "w_min": 0.01} | spec
+        chosen = {"rate": 0.01, "a_minus": -0.9, "trace_ms": (20.0, 100.0), "w_min": 0.01, "settle_windows": 0} | spec
         return StdpLearner(net, N_OUT, StdpSpec(**chosen))  # type: ignore[arg-type]
 
     return make

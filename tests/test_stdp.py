@@ -93,7 +93,16 @@ def pair_of(spec: StdpSpec, n_in: int = 30, n: int = 12, **layer: object) -> tup
 
 
 THETA = 12.0
-BASE = StdpSpec(rate=0.02, a_minus=-1.2, tau_plus_ms=12.0, tau_minus_ms=18.0, trace_ms=(50.0,), w_min=0.02)
+BASE = StdpSpec(
+    settle_windows=0,
+    x_target=0.3,
+    rate=0.02,
+    a_minus=-1.2,
+    tau_plus_ms=12.0,
+    tau_minus_ms=18.0,
+    trace_ms=(50.0,),
+    w_min=0.02,
+)
 DENSE: dict[str, StdpSpec] = {
     f"{rule}-{pairing}-{bounds}{mu:g}": replace(BASE, rule=rule, pairing=pairing, bounds=bounds, mu=mu)
     for rule, pairing, (bounds, mu) in itertools.product(

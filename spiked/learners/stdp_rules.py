@@ -74,12 +74,12 @@ class StdpSpec:
     rule: str = "pair"
     pairing: str = "nearest"
     a_plus: float = 1.0
-    a_minus: float = -0.5
+    a_minus: float = -0.8
     tau_plus_ms: float = 20.0
     tau_minus_ms: float = 20.0
     a_triplet: float = 1.0
     tau_triplet_ms: float = 100.0
-    x_target: float = 0.3
+    x_target: float = 0.5
     bounds: str = "hard"
     w_min: float = 1e-4
     w_max: float = 1.0
@@ -96,8 +96,8 @@ class StdpSpec:
     tau_eligibility_ms: float = 500.0
     reward_windows: float = 50.0
     error_threshold: float = 0.5
-    rate: float = 0.01
-    settle_windows: int = 0
+    rate: float = 0.002
+    settle_windows: int = 150
     head: str = "discriminant"
     assignment: str = "soft"
     trace_ms: tuple[float, ...] = (20.0, 50.0, 100.0, 200.0, 400.0)
