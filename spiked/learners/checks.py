@@ -31,6 +31,7 @@ from spiked.learners.contract import CLOSE, READ, UNLABELLED, Cues, Learner, Rea
 from spiked.learners.trials import (
     Make,
     finite,
+    is_unsupervised,
     part,
     probe,
     random_cues,
@@ -40,6 +41,7 @@ from spiked.learners.trials import (
     same,
     same_state,
     silent_steps,
+    stop_features,
     stream_for,
 )
 
@@ -215,11 +217,19 @@ def check_no_allocation_per_step(make: Make, seed: int) -> None:
 
 
 def check_reset_forgets_dynamics(make: Make, seed: int) -> None:
-    """After reset it does what a fresh learner with the same weights does, learning included."""
+    """After reset it does what a fresh learner with the same weights does, learning included.
+
+    A run without labels leaves the weights alone only where features are not `unsupervised`, or stand still.
+    """
     fresh, frozen, unlabelled = make(), make(), make()
+    rate = getattr(unlabelled, "rate", 0.0)
+    if is_unsupervised(unlabelled):
+        stop_features(unlabelled)
     steps, cues = stream_for(fresh, np.random.default_rng(seed))
     frozen.run(steps, cues, learn=False)
     unlabelled.run(*part(steps, cues._replace(labels=np.full(steps.n, UNLABELLED, np.int32)), 0, 211))
+    if is_unsupervised(unlabelled):
+        unlabelled.rate = rate  # type: ignore[attr-defined]
     want = fresh.run(steps, cues)
     for other, what in ((frozen, "a run with learning off"), (unlabelled, "a run without labels")):
         other.conclude(learn=False)  # takes the count of spikes that were not yet read out

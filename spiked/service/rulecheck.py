@@ -27,7 +27,7 @@ def parts_of(layer: Layer) -> list[str]:
 
 def check_rule(place: str, learning: Learning, network: Network) -> None:
     """Raise ConfigError for a rule that cannot learn this network, or not so; `place` is that of ``[learning]``."""
-    conditions = {"rtrl": _rtrl, "eprop": _eprop, "none": _none, "stdp": _none, "perturbation": _perturbation}[
+    conditions = {"rtrl": _rtrl, "eprop": _eprop, "none": _none, "stdp": _stdp, "perturbation": _perturbation}[
         learning.rule
     ]
     network_place = place.replace("learning", "network")
@@ -48,6 +48,7 @@ def _head(learning: Learning, network: Network) -> Iterator[Condition]:
         f' moves the features under head = "{head}", whose statistics then go stale; use head = "gradient", or '
         'rule = "none"',
     )  # fmt: skip
+    yield head != "assignment" or rule == "stdp", "head", ' tells what neurons have learnt: it needs rule = "stdp"'
     yield (
         head != "gradient" or rule not in ("none", "stdp"), "rule",
         ', but head = "gradient" learns by a rule of its own; use "rtrl" or "eprop", or enabled = false',
@@ -56,6 +57,28 @@ def _head(learning: Learning, network: Network) -> Iterator[Condition]:
 
 def _none(learning: Learning, network: Network) -> Iterator[Condition]:
     yield from ()
+
+
+def _stdp(learning: Learning, network: Network) -> Iterator[Condition]:
+    """Layers that learn from their own spikes: plain ones, of weights within the bounds."""
+    s = learning.stdp
+    for k in s.layers:
+        yield k < len(network.layers), "stdp.layers", f"; the layers are 0 to {len(network.layers) - 1}"
+        for name in parts_of(network.layers[k]):
+            if name != "tau_mem_ms":
+                why = ", but a layer that learns by STDP has plain neurons, and homeostatic thresholds (stdp.target_hz)"
+                yield False, f"layers[{k}].{name}", why
+        yield network.layers[k].weights in ("", "fields"), f"layers[{k}].weights", '; STDP begins from "fields"'
+    yield s.w_min < s.w_max, "stdp.w_min", f"; below stdp.w_max, {s.w_max:g}"
+    yield (
+        s.rule != "prototype" or s.modulation == "none",
+        "stdp.modulation",
+        ' has no pairs to wait for under "prototype"',
+    )
+    reward = learning.objective == "reward"
+    yield learning.objective in ("membrane_ce", "reward"), "objective", " is of gradients; leave it out"
+    yield not reward or s.modulation == "reward", "objective", ' needs stdp.modulation = "reward"'
+    yield learning.update == "window", "update", ", but STDP has an update of its own; leave it out"
 
 
 def _rtrl(learning: Learning, network: Network) -> Iterator[Condition]:
