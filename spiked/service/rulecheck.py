@@ -5,6 +5,7 @@ Each rule is a row of conditions; the first that does not hold is the reason tha
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from spiked.learners.objectives import PER_STEP
@@ -31,7 +32,8 @@ def check_rule(place: str, learning: Learning, network: Network) -> None:
         learning.rule
     ]
     network_place = place.replace("learning", "network")
-    for holds, key, instead in (*_head(learning, network), *conditions(learning, network), *_common(learning, network)):
+    found = itertools.chain(_head(learning, network), conditions(learning, network), _common(learning, network))
+    for holds, key, instead in found:
         if not holds:
             where = network_place if key.split(".")[0].split("[")[0] in network.__struct_fields__ else place
             owner: object = network if where == network_place else learning
