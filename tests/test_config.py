@@ -105,7 +105,12 @@ ERRORS = [
     ({"network": {"outputs": 2, "head": "gradient"}}, "learning.objective", "membrane_ce", "membrane_mse"),
     ({"network": {"decoder": "latency"}}, "network.decoder", "'latency'", "gradient"),
     ({"network": {"population": 4}}, "network.population", "4"),
-    ({"network": {"layers": [{"tau_mem_ms": [30.0, 10.0]}]}}, "network.layers[0].tau_mem_ms", "[30.0, 10.0]", "smaller"),
+    (
+        {"network": {"layers": [{"tau_mem_ms": [30.0, 10.0]}]}},
+        "network.layers[0].tau_mem_ms",
+        "[30.0, 10.0]",
+        "smaller",
+    ),
     ({"network": {"layers": [{}, {"weights": "edges"}]}}, "network.layers[1].weights", "dense"),
     ({"network": {"layers": [{"tau_mem_ms": float("inf")}]}}, "network.layers[0].tau_mem_ms", "inf"),
     ({"learning": {"window_ms": float("inf")}}, "learning.window_ms", "inf"),

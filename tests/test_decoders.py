@@ -113,6 +113,22 @@ def test_a_class_of_few_early_neurons_still_beats_one_that_is_silent() -> None:
     assert scores[1] > scores[0] == 0
 
 
+def test_after_a_long_silence_the_next_spike_is_the_first() -> None:
+    dec = make_decoder("latency", 2, tau_ms=10.0)
+    spikes = np.zeros((200, 2))
+    spikes[5, 0] = spikes[56, 1] = 1  # 50 silent steps between, five time constants: not yet forgotten
+    feed(dec, spikes[:57], np.zeros((57, 2)))
+    assert scores_of(dec).tolist() == [10 / 15, 10 / 66]
+    feed(dec, np.zeros((51, 2)), np.zeros((51, 2)))  # one more than that
+    assert scores_of(dec).tolist() == [0.0, 0.0]
+    feed(dec, spikes[55:60], np.zeros((5, 2)))
+    assert scores_of(dec).tolist() == [0.0, 10 / 11], "the window began when the silence became too long"
+    decode_rest(dec)
+    feed(dec, np.zeros((10_000, 2)), np.zeros((10_000, 2)))
+    feed(dec, spikes[5:6], np.zeros((1, 2)))
+    assert scores_of(dec)[0] > 10 / 62, "silence before the first spike does not blur its time"
+
+
 def test_while_all_are_silent_latency_falls_back_to_the_membrane() -> None:
     rng = np.random.default_rng(3)
     spikes, membranes = history(rng, 60, K, 0.0)

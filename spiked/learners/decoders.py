@@ -13,7 +13,9 @@ Any kind takes several neurons a class; a class scores the mean of its own. Neur
 `k`, so that growing appends. Of equal scores the lowest class wins, as in `argmax`.
 
 A neuron that has not fired has a latency score of 0, below all that have. While no neuron has fired, the scores are
-the leaky averages of the membranes, so that there is always a prediction.
+the leaky averages of the membranes, so that there is always a prediction. A window begins at rest, when the last one
+is closed, and by itself after `FORGET` time constants without an output spike: in a stream of which nobody says where
+a sample begins, the first spike after a silence is the reference (3.2.2), and an old one does not decide for ever.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from spiked.learners.jit import kernel
 DECODERS = ("rate", "latency", "population", "membrane")
 RATE, LATENCY, POPULATION, MEMBRANE = range(4)
 SILENT = -1
+FORGET = 5.0
 
 
 class Decoder(NamedTuple):
@@ -41,7 +44,8 @@ class Decoder(NamedTuple):
     tau_steps : time constant in steps.
     score : float64; leaky trace of the spikes, or average of the membrane (for latency too).
     first : int64; step of the first spike, counted from the window's beginning; `SILENT` before it. Latency only.
-    clock : int64[2]; steps since the window began, and neurons that have fired. Latency only.
+    clock : int64[3]; steps of the window, neurons that have fired in it, its silent steps so far or since the last
+        spike. Latency only.
     """
 
     kind: int
@@ -78,7 +82,7 @@ def make_decoder(kind: str, n_out: int, population: int = 1, tau_ms: float = 400
         tau_steps=float(tau_ms / dt_ms),
         score=np.zeros(n),
         first=np.full(n if kind == "latency" else 0, SILENT, np.int64),
-        clock=np.zeros(2, np.int64),
+        clock=np.zeros(3, np.int64),
     )
 
 
@@ -90,6 +94,13 @@ def grow_decoder(dec: Decoder, n_out: int) -> Decoder:
 
 
 @kernel
+def decode_close(dec):  # type: ignore[no-untyped-def]
+    """Begin a new window: first spikes are awaited anew; what leaks goes on."""
+    dec.first[:] = SILENT
+    dec.clock[:] = 0
+
+
+@kernel
 def decode_step(dec, spike, membrane):  # type: ignore[no-untyped-def]
     """Advance by one step: `spike` (0 or 1) and `membrane` of the output neurons, float[n]."""
     by_spikes = dec.kind == RATE or dec.kind == POPULATION
@@ -97,11 +108,16 @@ def decode_step(dec, spike, membrane):  # type: ignore[no-untyped-def]
     for j in range(len(dec.score)):
         dec.score[j] = dec.decay * dec.score[j] + (1.0 - dec.decay) * said[j]
     if dec.kind == LATENCY:
+        dec.clock[2] += 1
         for j in range(len(dec.first)):
-            if spike[j] > 0 and dec.first[j] < 0:
-                dec.first[j] = dec.clock[0]
-                dec.clock[1] += 1
+            if spike[j] > 0:
+                dec.clock[2] = 0
+                if dec.first[j] < 0:
+                    dec.first[j] = dec.clock[0]
+                    dec.clock[1] += 1
         dec.clock[0] += 1
+        if dec.clock[2] > FORGET * dec.tau_steps:
+            decode_close(dec)
 
 
 @kernel
@@ -119,13 +135,6 @@ def decode_scores(dec, out):  # type: ignore[no-untyped-def]
             for j in range(k * p, (k + 1) * p):
                 total += dec.score[j]
         out[k] = total / p
-
-
-@kernel
-def decode_close(dec):  # type: ignore[no-untyped-def]
-    """Begin a new window: first spikes are awaited anew; what leaks goes on."""
-    dec.first[:] = SILENT
-    dec.clock[:] = 0
 
 
 @kernel

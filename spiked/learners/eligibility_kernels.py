@@ -90,23 +90,79 @@ def _sweep_shared(net, eli, layer):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _carry(into, start, y, m):  # type: ignore[no-untyped-def]
+def _bring(into, start, y, m):  # type: ignore[no-untyped-def]
     """What the shared traces of a row bring into `into`."""
     py, pm = start[0], start[1]
-    if y != 0.0:
-        for j in range(len(into)):
-            into[j] += y * py[j] + m * pm[j]
-    elif m != 0.0:
-        for j in range(len(into)):
-            into[j] += m * pm[j]
+    for j in range(len(into)):
+        into[j] += y * py[j] + m * pm[j]
+
+
+@kernel
+def _carry_row(g, k, q, own, in_g, in_k, in_q, in_m, y, m, asks):  # type: ignore[no-untyped-def]
+    """What a row's traces bring into the gradient and into those at the block's end: the gradient first, m last."""
+    if asks:
+        _bring(g, in_g, y, m)
+        for j in range(len(k)):
+            g[j] += k[j] * in_g[3, j]
+        for j in range(len(q)):
+            g[j] += q[j] * in_g[2, j]
+        for j in range(len(own)):
+            g[j] += own[j] * in_g[1, j]
+    for j in range(len(k)):
+        k[j] *= in_k[3, j]
+    _bring(k, in_k, y, m)
+    for j in range(len(q)):
+        k[j] += q[j] * in_k[2, j]
+        q[j] *= in_q[2, j]
+    _bring(q, in_q, y, m)
+    for j in range(min(len(own), len(k))):
+        k[j] += own[j] * in_k[1, j]
+    for j in range(min(len(own), len(q))):
+        q[j] += own[j] * in_q[1, j]
+    for j in range(len(own)):
+        own[j] = own[j] * in_m[1, j] + y * in_m[0, j]
+
+
+@kernel
+def _carry_hidden(g, k, q, in_g, in_k, in_q, m):  # type: ignore[no-untyped-def]
+    """`_carry_row` in one pass, for a hidden layer that shares m, has no synaptic current, and is taught."""
+    gm, gq, gk = in_g[1], in_g[2], in_g[3]
+    km, kq, kk = in_k[1], in_k[2], in_k[3]
+    if len(q) == 0:
+        for j in range(len(g)):
+            old = k[j]
+            g[j] += m * gm[j] + old * gk[j]
+            k[j] = old * kk[j] + m * km[j]
+        return
+    qm, qq = in_q[1], in_q[2]
+    for j in range(len(g)):
+        old, adapted = k[j], q[j]
+        g[j] += m * gm[j] + old * gk[j] + adapted * gq[j]
+        k[j] = old * kk[j] + m * km[j] + adapted * kq[j]
+        q[j] = adapted * qq[j] + m * qm[j]
+
+
+@kernel
+def _add_pair(into, x, first, z, second):  # type: ignore[no-untyped-def]
+    """Add two events' vectors: fewer passes over the row than one at a time."""
+    for j in range(len(into)):
+        into[j] += x * first[j] + z * second[j]
+
+
+@kernel
+def _add_one(into, x, first):  # type: ignore[no-untyped-def]
+    """Add an event's vector."""
+    for j in range(len(into)):
+        into[j] += x * first[j]
 
 
 @kernel
 def flush_layer(net, eli, layer):  # type: ignore[no-untyped-def]
     """End a layer's block: gradient and traces take in its events, and the next block begins where they stand."""
     n, x0, e0 = net.sizes[layer + 1], net.x_at[layer], eli.event_at[layer]
-    hidden = layer + 1 < len(net.threshold)
-    private, adaptive, asks = eli.private[layer] > 0, hidden and eli.adaptive[layer] > 0, eli.asks[0] > 0
+    hidden, asks = layer + 1 < len(net.threshold), eli.asks[0] > 0
+    private, adaptive = eli.private[layer] > 0, hidden and eli.adaptive[layer] > 0
+    current = net.alpha[layer] > 0
     if asks:
         _sweep(net, eli, layer, GRADIENT)
     if hidden:
@@ -137,60 +193,34 @@ def flush_layer(net, eli, layer):  # type: ignore[no-untyped-def]
             own[:] = 0.0
             eli.y[entry] = 0.0
             eli.m[entry] = 0.0
-        else:  # each from the values at the block's beginning: the gradient first, m last
-            y, m = eli.y[entry], eli.m[entry]
-            if private:
-                m = y - y
-            if asks:
-                _carry(g, in_g, y, m)
-                for j in range(len(k)):
-                    g[j] += k[j] * in_g[3, j]
-                for j in range(len(q)):
-                    g[j] += q[j] * in_g[2, j]
-                for j in range(len(own)):
-                    g[j] += own[j] * in_g[1, j]
-            if hidden:
-                for j in range(n):
-                    k[j] *= in_k[3, j]
-                _carry(k, in_k, y, m)
-                for j in range(len(q)):
-                    k[j] += q[j] * in_k[2, j]
-                for j in range(len(own)):
-                    k[j] += own[j] * in_k[1, j]
-            if adaptive:
-                for j in range(n):
-                    q[j] *= in_q[2, j]
-                _carry(q, in_q, y, m)
-                for j in range(len(own)):
-                    q[j] += own[j] * in_q[1, j]
-            if private:
-                for j in range(n):
-                    own[j] = own[j] * in_m[1, j] + y * in_m[0, j]
+        elif asks and hidden and not private and not current:
+            _carry_hidden(g, k, q, in_g, in_k, in_q, eli.m[entry])
+        else:
+            _carry_row(g, k, q, own, in_g, in_k, in_q, in_m, eli.y[entry], eli.m[entry], asks)
         m_end, y_end = mm * eli.m[entry] + ym * eli.y[entry], yy * eli.y[entry]
         if e >= 0:
             eli.last[entry] = eli.clock[0] - eli.filled[0] + 1 + eli.step[e0 + e]
         while e >= 0:
-            s, x = eli.step[e0 + e], eli.size[e0 + e]
-            if asks:
-                weight = eli.coefficient[GRADIENT, s]
-                for j in range(n):
-                    g[j] += x * weight[j]
-            if hidden:
-                weight = eli.coefficient[FILTERED, s]
-                for j in range(n):
-                    k[j] += x * weight[j]
-            if adaptive:
-                weight = eli.coefficient[ADAPTED, s]
-                for j in range(n):
-                    q[j] += x * weight[j]
-            if private:
-                weight = eli.coefficient[OWN, s]
-                for j in range(n):
-                    own[j] += x * weight[j]
+            s, x, e = eli.step[e0 + e], eli.size[e0 + e], eli.next[e0 + e]
             m_end += x * eli.shared[1, s]
             y_end += x * eli.shared[0, s]
-            e = eli.next[e0 + e]
-        eli.m[entry], eli.y[entry] = m_end, y_end
+            if e >= 0:
+                r, z, e = eli.step[e0 + e], eli.size[e0 + e], eli.next[e0 + e]
+                m_end += z * eli.shared[1, r]
+                y_end += z * eli.shared[0, r]
+                if asks:
+                    _add_pair(g, x, eli.coefficient[GRADIENT, s], z, eli.coefficient[GRADIENT, r])
+                _add_pair(k, x, eli.coefficient[FILTERED, s], z, eli.coefficient[FILTERED, r])
+                _add_pair(q, x, eli.coefficient[ADAPTED, s], z, eli.coefficient[ADAPTED, r])
+                _add_pair(own, x, eli.coefficient[OWN, s], z, eli.coefficient[OWN, r])
+            else:
+                if asks:
+                    _add_one(g, x, eli.coefficient[GRADIENT, s])
+                _add_one(k, x, eli.coefficient[FILTERED, s])
+                _add_one(q, x, eli.coefficient[ADAPTED, s])
+                _add_one(own, x, eli.coefficient[OWN, s])
+        eli.m[entry] = 0.0 if private else m_end
+        eli.y[entry] = y_end if current else 0.0
         eli.head[entry] = -1
         eli.live[entry] = eli.clock[0] - eli.last[entry] <= eli.forget[layer]
     eli.n_events[layer] = 0

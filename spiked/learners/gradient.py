@@ -135,10 +135,11 @@ class GradientLearner(StateMixin):
     def _at_rest(self, net: Lif) -> _Live:
         n, n_out, dtype = int(net.u_at[-1]), int(net.sizes[-1]), net.weight.dtype
         s = self.spec
+        widest = int(net.sizes[1:].max())
         work = Work(
             psi=np.zeros(n), signal=np.zeros(n), credit=np.zeros(n), error=np.zeros(n_out), logits=np.zeros(n_out),
-            rate_hz=np.zeros(n), row=np.zeros(int(net.sizes[1:].max()), dtype), reward=np.zeros(2),
-            updates=np.zeros(1, np.int64),
+            rate_hz=np.zeros(n), row=np.zeros(widest, dtype), factor=np.zeros(widest, dtype),
+            scale=np.zeros(1, dtype), rate=np.zeros(1, dtype), reward=np.zeros(2), updates=np.zeros(1, np.int64),
         )  # fmt: skip
         return _Live(
             make_lif_state(net), make_eligibility(net, s.decays_rate > 0), window_of(net), work,

@@ -48,7 +48,8 @@ class Work(NamedTuple):
     error : float64[n_out]; of the output neurons.
     logits : float64[n_out].
     rate_hz : float64[N]; running rates, for the regularisers.
-    row : float[widest]; a row of weights as it was.
+    row, factor : float[widest]; a row of weights as it was, and what a layer's gradient is multiplied by.
+    scale, rate : float[1]; of a step, in the type of the weights.
     reward : float64[2]; mean reward, and how many made it.
     updates : int64[1]; windows that have taught, ever: with the clock they number the noise.
     """
@@ -60,6 +61,9 @@ class Work(NamedTuple):
     logits: NDArray[np.float64]
     rate_hz: NDArray[np.float64]
     row: NDArray[np.floating]
+    factor: NDArray[np.floating]
+    scale: NDArray[np.floating]
+    rate: NDArray[np.floating]
     reward: NDArray[np.float64]
     updates: NDArray[np.int64]
 
@@ -159,19 +163,22 @@ def _learn_step(net, state, eli, work, window, opt, feedback, penalty, decays, d
 
 
 @kernel
-def _step_rows(net, eli, work, opt, feedback, average, layer, factor, scale, rate):  # type: ignore[no-untyped-def]
+def _step_rows(net, eli, work, opt, feedback, average, layer, scale, rate):  # type: ignore[no-untyped-def]
     """Move the touched rows of one layer down their gradient."""
     n, x0, w0 = net.sizes[layer + 1], net.x_at[layer], net.w_at[layer]
     aligned = feedback.kind == ADAPTIVE and layer > 0
-    row, gone = work.row[:n], ALIGN_DECAY * rate
+    row, factor, gone = work.row[:n], work.factor[:n], ALIGN_DECAY * rate
+    factor[:] = work.signal[net.u_at[layer] : net.u_at[layer + 1]]
+    work.scale[0] = -scale
+    work.rate[0] = rate
     for i in range(net.rows[layer]):
         if eli.touched[x0 + i]:
             at = w0 + i * n
             weight = net.weight[at : at + n]
-            row[:] = weight
-            apply_row(
-                opt.optimizer, weight, eli.gradient[at : at + n], factor, -scale, average[at : at + n], rate
-            )  # fmt: skip
+            if aligned:
+                row[:] = weight
+            descent = eli.gradient[at : at + n]
+            apply_row(opt.optimizer, weight, descent, factor, work.scale, average[at : at + n], work.rate)
             if aligned and i < net.sizes[layer]:
                 back = feedback.matrix[feedback.at[layer - 1] + i * n : feedback.at[layer - 1] + (i + 1) * n]
                 for j in range(n):
@@ -246,8 +253,7 @@ def close_window(net, state, eli, work, window, opt, feedback, penalty, decays, 
         if opt.optimizer == BOUNDED:
             rate = _bounded_rate(net, eli, work, scale, rate, loss)
         for layer in range(top + 1):
-            lo, hi = net.u_at[layer], net.u_at[layer + 1]
-            _step_rows(net, eli, work, opt, feedback, average, layer, work.signal[lo:hi], scale, rate)
+            _step_rows(net, eli, work, opt, feedback, average, layer, scale, rate)
         if opt.decays_rate > 0:
             learn_decays(net, eli, decays, work.signal, scale, opt.rate * opt.decays_rate)
     else:

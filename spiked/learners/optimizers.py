@@ -3,7 +3,7 @@
 ========  =============================================================================================
 sgd       W -= rate g
 rms       v = rho v + (1 - rho) g^2;  W -= rate g / (sqrt(v) + eps)
-momentum  v = mu v + g;  W -= rate (1 - mu) v
+momentum  v = mu v + (1 - mu) g;  W -= rate v
 bounded   sgd, its rate cut so that the window's loss, linearised, is not overshot below zero:
           rate' = min(rate, loss / |g|^2), the step of Polyak as a limit
 ========  =============================================================================================
@@ -17,7 +17,7 @@ long rest. Rows without an event in the window neither move nor let their averag
 
 from __future__ import annotations
 
-import math
+import numpy as np
 
 from spiked.learners.jit import kernel
 
@@ -30,19 +30,29 @@ MU = 0.9
 
 @kernel
 def apply_row(optimizer, weight, descent, factor, scale, average, rate):  # type: ignore[no-untyped-def]
-    """Move one row of weights along `descent` (times a factor for each neuron, and `scale`), and clear it."""
+    """Move one row of weights along `descent` (times `scale` and a factor for each neuron), and clear it.
+
+    `factor` is float[n] and `scale` and `rate` are float[1] in the type of the weights, so that a row is one pass in
+    that type.
+    """
+    c, r = scale[0], rate[0]
     if optimizer == 1:
+        keep, eps = type(c)(RHO), type(c)(EPS)
+        add = type(c)(1.0 - RHO)
         for j in range(len(weight)):
-            d = descent[j] * factor[j] * scale
-            average[j] = RHO * average[j] + (1.0 - RHO) * d * d
-            weight[j] += rate * d / (math.sqrt(average[j]) + EPS)
-            descent[j] = 0.0
+            d = descent[j] * factor[j] * c
+            v = keep * average[j] + add * d * d
+            average[j] = v
+            weight[j] += r * d / (np.sqrt(v) + eps)
+            descent[j] = 0
     elif optimizer == 2:
+        keep, add = type(c)(MU), type(c)(1.0 - MU)
         for j in range(len(weight)):
-            average[j] = MU * average[j] + descent[j] * factor[j] * scale
-            weight[j] += rate * (1.0 - MU) * average[j]
-            descent[j] = 0.0
+            v = keep * average[j] + add * (descent[j] * factor[j] * c)
+            average[j] = v
+            weight[j] += r * v
+            descent[j] = 0
     else:
         for j in range(len(weight)):
-            weight[j] += rate * (descent[j] * factor[j] * scale)
-            descent[j] = 0.0
+            weight[j] += r * (descent[j] * factor[j] * c)
+            descent[j] = 0
