@@ -31,7 +31,7 @@ from spiked.learners.optimizers import BOUNDED, apply_row
 from spiked.learners.plasticity import follow_decays, learn_decays
 from spiked.learners.regularisers import follow_rates, penalise
 from spiked.learners.surrogates import NOISY_SPIKE, noise, surrogate
-from spiked.learners.window import clear_window, force_spikes, gather
+from spiked.learners.window import clear_window, force_spikes, gather, is_single
 
 ALIGN_DECAY = 0.5
 """Where feedback adapts: share of a weight, and of its feedback, that a window takes away, at a rate of 1."""
@@ -235,14 +235,17 @@ def close_window(net, state, eli, work, window, opt, feedback, penalty, decays, 
             _cut_small(work.error, opt.error_threshold)
             work.psi[:] = 1.0
             send_down(net, feedback, work.psi, work.error, work.signal, work.credit)
+            for j in range(a):
+                work.signal[j] *= window.credit[0]
             work.signal[a:] = work.error
             if penalty.on:
+                summed = 1 if is_single(opt.objective) else steps
                 for layer in range(top):
                     lo, hi = net.u_at[layer], net.u_at[layer + 1]
                     work.credit[lo:hi] = 0.0
                     penalise(penalty, work.rate_hz[lo:hi], work.credit[lo:hi])
-                    for j in range(lo, hi):  # the eligibility is filtered: its sum is 1 / (1 - kappa) of the plain one
-                        work.signal[j] += (1.0 - eli.kappa[layer]) * work.credit[j]
+                    for j in range(lo, hi):  # as a mean of steps; the filtered eligibility is 1 / (1 - kappa) the plain
+                        work.signal[j] += (1.0 - eli.kappa[layer]) * work.credit[j] / summed
         if opt.objective == REWARD:
             reward = _reward_of(dec, work, opt, label, values)
             scale *= reward - work.reward[0]

@@ -33,6 +33,7 @@ class Window(NamedTuple):
     before : float64[n]; the membrane a step before.
     snap : int64[n + 1]; step of the block whose eligibility stands for a maximum or a first spike, -1: none in this
         block; the last is that of the hidden layers.
+    credit : float64[1]; what the hidden layers' error is multiplied by: 1, or the derivative of a time by the membrane.
     logits : float64[n]; room to work in.
     """
 
@@ -44,6 +45,7 @@ class Window(NamedTuple):
     first: NDArray[np.float64]
     before: NDArray[np.float64]
     snap: NDArray[np.int64]
+    credit: NDArray[np.float64]
     logits: NDArray[np.float64]
 
 
@@ -51,7 +53,7 @@ def make_window(n: int) -> Window:
     """Build an empty window for `n` output neurons."""
     return Window(
         tally=np.zeros(1, np.int64), loss=np.zeros(1), counts=np.zeros(n), sums=np.zeros(n), peak=np.zeros(n),
-        first=np.zeros(n), before=np.zeros(n), snap=np.full(n + 1, -1, np.int64), logits=np.zeros(n),
+        first=np.zeros(n), before=np.zeros(n), snap=np.full(n + 1, -1, np.int64), credit=np.ones(1), logits=np.zeros(n),
     )  # fmt: skip
 
 
@@ -65,6 +67,7 @@ def clear_window(window):  # type: ignore[no-untyped-def]
     window.peak[:] = 0.0
     window.first[:] = 0.0
     window.snap[:] = -1
+    window.credit[0] = 1.0
 
 
 @kernel
@@ -93,7 +96,14 @@ def _take_hidden(net, eli, window, credit):  # type: ignore[no-untyped-def]
     else:
         eli.touched[: net.x_at[top]] = 0
     window.snap[last] = now
-    eli.signal[now, :n] = credit
+    eli.signal[now, :n] = 1.0
+    window.credit[0] = credit
+
+
+@kernel
+def is_single(objective):  # type: ignore[no-untyped-def]
+    """Whether one step stands for the window, rather than the sum of all."""
+    return objective == MAX_MEMBRANE or objective > SUM_MEMBRANE
 
 
 @kernel
@@ -109,8 +119,7 @@ def gather(net, state, eli, window, objective, population, label):  # type: igno
     theta = float(net.threshold[top])
     u, s = state.membrane[a : a + n], state.spike[a : a + n]
     direct = eli.direct[now, a : a + n]
-    single = objective == MAX_MEMBRANE or objective > SUM_MEMBRANE
-    if not single:
+    if not is_single(objective):
         eli.signal[now, :a] = 1.0
         for k in range(n):
             direct[k] = 1.0 if objective == SUM_MEMBRANE else eli.psi[now, a + k]
