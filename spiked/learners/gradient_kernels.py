@@ -249,6 +249,7 @@ def close_window(net, state, eli, work, window, opt, feedback, penalty, decays, 
         if opt.objective == REWARD:
             reward = _reward_of(dec, work, opt, label, values)
             scale *= reward - work.reward[0]
+            loss *= abs(reward - work.reward[0])
             if label != UNLABELLED:
                 work.reward[1] = min(work.reward[1] + 1.0, float(REWARD_WINDOWS))
                 work.reward[0] += (reward - work.reward[0]) / work.reward[1]
