@@ -154,7 +154,7 @@ def _learn_step(net, state, eli, work, window, opt, feedback, penalty, decays, d
                     lo, hi = net.u_at[layer], net.u_at[layer + 1]
                     penalise(penalty, work.rate_hz[lo:hi], direct[lo:hi])
         else:
-            gather(net, state, eli, window, opt.objective, opt.population, label)
+            gather(net, state, eli, window, decays, opt.objective, opt.population, label)
     if opt.decays_rate > 0:
         follow_decays(net, state, eli, decays)
     for k in range(n_all - a):
@@ -223,7 +223,7 @@ def close_window(net, state, eli, work, window, opt, feedback, penalty, decays, 
     at_end = opt.objective > MEMBRANE_MSE and opt.objective != REWARD
     learn = steps > 0 and (label != UNLABELLED or not at_end)
     if learn and opt.objective >= LATENCY_CE and opt.objective != REWARD:
-        force_spikes(net, eli, window, opt.population, label)
+        force_spikes(net, eli, window, decays, opt.population, label)
     flush(net, eli)
     if learn:
         work.updates[0] += 1

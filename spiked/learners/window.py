@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from spiked.learners.jit import kernel
 from spiked.learners.lif import Lif
 from spiked.learners.objectives import MAX_MEMBRANE, SUM_MEMBRANE
+from spiked.learners.plasticity import let_decays_go
 
 LEAST_RISE = 0.05
 """Least slope of a membrane at its spike, in thresholds a step: a grazing spike has no time to speak of."""
@@ -71,7 +72,7 @@ def clear_window(window):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _take_column(net, eli, window, k, credit):  # type: ignore[no-untyped-def]
+def _take_column(net, eli, window, decays, k, credit):  # type: ignore[no-untyped-def]
     """Let the present step alone stand for output `k`."""
     top = len(net.threshold) - 1
     n, x0, w0 = net.sizes[top + 1], net.x_at[top], net.w_at[top]
@@ -84,10 +85,11 @@ def _take_column(net, eli, window, k, credit):  # type: ignore[no-untyped-def]
                 eli.gradient[w0 + i * n + k] = 0.0
     window.snap[k] = now
     eli.direct[now, a + k] = credit
+    let_decays_go(decays, a + k, a + k + 1)
 
 
 @kernel
-def _take_hidden(net, eli, window, credit):  # type: ignore[no-untyped-def]
+def _take_hidden(net, eli, window, decays, credit):  # type: ignore[no-untyped-def]
     """Let the present step alone stand for the hidden layers."""
     top = len(net.threshold) - 1
     n, now, last = net.u_at[top], eli.filled[0], len(window.snap) - 1
@@ -98,6 +100,7 @@ def _take_hidden(net, eli, window, credit):  # type: ignore[no-untyped-def]
     window.snap[last] = now
     eli.signal[now, :n] = 1.0
     window.credit[0] = credit
+    let_decays_go(decays, 0, n)
 
 
 @kernel
@@ -107,7 +110,7 @@ def is_single(objective):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def gather(net, state, eli, window, objective, population, label):  # type: ignore[no-untyped-def]
+def gather(net, state, eli, window, decays, objective, population, label):  # type: ignore[no-untyped-def]
     """Take in a labelled step; the credit of the outputs, and the signal of the hidden layers, of unit error.
 
     A hidden layer's eligibility is that of the step which counts for the right class: it is exact where that step
@@ -137,16 +140,16 @@ def gather(net, state, eli, window, objective, population, label):  # type: igno
             if taken:
                 window.first[k] = window.tally[0]
         if taken:
-            _take_column(net, eli, window, k, credit)
+            _take_column(net, eli, window, decays, k, credit)
             if k // population == label:
-                _take_hidden(net, eli, window, credit)
+                _take_hidden(net, eli, window, decays, credit)
 
 
 @kernel
-def force_spikes(net, eli, window, population, label):  # type: ignore[no-untyped-def]
+def force_spikes(net, eli, window, decays, population, label):  # type: ignore[no-untyped-def]
     """Give an output that has not fired its spike at the window's last step, which the open block ends with."""
     top = len(net.threshold) - 1
-    credit = -1.0 / max(float(net.threshold[top]), LEAST_RISE)
+    a, credit = net.u_at[top], -1.0 / max(float(net.threshold[top]), LEAST_RISE)
     heard = False
     for k in range(len(window.first)):
         if window.first[k] > 0.0:
@@ -155,9 +158,13 @@ def force_spikes(net, eli, window, population, label):  # type: ignore[no-untype
     for k in range(len(window.first)):
         if window.first[k] == 0.0:
             window.first[k] = window.tally[0]
-            _take_column(net, eli, window, k, credit)
+            _take_column(net, eli, window, decays, k, credit)
+            if len(decays.gradient) > 0:
+                decays.gradient[a + k] = credit * decays.m[a + k]
             if k // population == label and not heard:
-                _take_hidden(net, eli, window, credit)
+                _take_hidden(net, eli, window, decays, credit)
+                for j in range(a if len(decays.gradient) > 0 else 0):
+                    decays.gradient[j] = decays.k[j]
     eli.filled[0] += 1
 
 
