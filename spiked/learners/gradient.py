@@ -114,7 +114,7 @@ class GradientLearner(StateMixin):
         if spec.objective == "reward" and spec.feedback == "local":
             raise ValueError('a reward is of the whole network; feedback "local" has no use for it')
         if spec.objective == "reward" and spec.regularisers.on:
-            raise ValueError("a reward multiplies all that a window gathers, regularisers too: they would pull both ways")
+            raise ValueError("a reward multiplies all that a window gathers: regularisers would pull both ways")
         self.spec, self.rate = spec, spec.rate
         self._seed, self._dt_ms = seed, dt_ms
         self._key = make_key(seed)[0]
