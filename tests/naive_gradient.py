@@ -123,7 +123,8 @@ def window_loss(objective: str, gathered: torch.Tensor, label: int, steps: int, 
     """Loss of a window by the counts, maxima, sums or first times (in steps, from 1) of its outputs, ``[n_out]``."""
     right = torch.tensor(np.repeat(np.eye(len(gathered) // population)[label], population) > 0)
     if objective == "rate_mse":
-        return ((torch.where(right, 0.8, 0.2) * steps - gathered) ** 2).sum()
+        wanted = torch.where(right, torch.full_like(gathered, 0.8), torch.full_like(gathered, 0.2))
+        return ((wanted * steps - gathered) ** 2).sum()
     if objective == "latency_ce":
         return -torch.log_softmax(grouped(-gathered / (0.1 * steps), population), -1)[label]
     if objective in ("spike_time_mse", "relative_time_mse"):
