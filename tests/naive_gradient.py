@@ -298,19 +298,21 @@ class DenseGradient:
             square = sum(float((g**2).sum()) for g in gradient)
             rate = min(rate, loss / square) if square > 0 else 0.0
         for i, (a, g, v) in enumerate(zip(self.layers, gradient, self.average)):
-            before = a.weight.copy()
+            heard = g.any(axis=1)  # rows without an event stay as they are, averages too
+            g, w, before = g[heard], a.weight[heard], a.weight[heard]
             if self.optimizer == "rms":
-                v[...] = 0.99 * v + 0.01 * g**2
-                a.weight -= rate * g / (np.sqrt(v) + 1e-4)
+                v[heard] = 0.99 * v[heard] + 0.01 * g**2
+                w = w - rate * g / (np.sqrt(v[heard]) + 1e-4)
             elif self.optimizer == "momentum":
-                v[...] = 0.9 * v + g
-                a.weight -= rate * 0.1 * v
+                v[heard] = 0.9 * v[heard] + 0.1 * g
+                w = w - rate * v[heard]
             else:
-                a.weight -= rate * g
+                w = w - rate * g
             if self.feedback == "adaptive" and i > 0:  # Kolen and Pollack (1994): same update, both decay
-                n = self.layers[i - 1].n
-                self.matrices[i - 1] += a.weight[:n] - before[:n] - 0.5 * rate * self.matrices[i - 1]
-                a.weight[:n] -= 0.5 * rate * before[:n]
+                back = self.matrices[i - 1]
+                back[heard[: len(back)]] += (w - before - 0.5 * rate * back[heard[: len(back)]])[: len(back)]
+                w = w - 0.5 * rate * before
+            a.weight[heard] = w
 
 
 def follow(dense: DenseGradient, x: np.ndarray, labels: np.ndarray, closes: np.ndarray, values=None) -> None:  # type: ignore[no-untyped-def]
