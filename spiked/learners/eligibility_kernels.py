@@ -73,7 +73,8 @@ def _sweep(net, eli, layer, what):  # type: ignore[no-untyped-def]
                 coefficient[j] = ay
                 pm[j] = beta[j] * am
                 py[j] = alpha * ay
-    eli.start[what, :, :n] = eli.sweep[:, :n]
+    for trace in range(4):
+        eli.start[what, trace, :n] = eli.sweep[trace, :n]
 
 
 @kernel
@@ -90,70 +91,46 @@ def _sweep_shared(net, eli, layer):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _bring(into, start, y, m):  # type: ignore[no-untyped-def]
-    """What the shared traces of a row bring into `into`."""
-    py, pm = start[0], start[1]
+def _add(into, x, vector):  # type: ignore[no-untyped-def]
+    """``into += x vector``: few arrays a loop, so that it is vectorised."""
     for j in range(len(into)):
-        into[j] += y * py[j] + m * pm[j]
+        into[j] += x * vector[j]
 
 
 @kernel
-def _carry_row(g, k, q, own, in_g, in_k, in_q, in_m, y, m, asks):  # type: ignore[no-untyped-def]
-    """What a row's traces bring into the gradient and into those at the block's end: the gradient first, m last."""
-    if asks:
-        _bring(g, in_g, y, m)
-        for j in range(len(k)):
-            g[j] += k[j] * in_g[3, j]
-        for j in range(len(q)):
-            g[j] += q[j] * in_g[2, j]
-        for j in range(len(own)):
-            g[j] += own[j] * in_g[1, j]
-    for j in range(len(k)):
-        k[j] *= in_k[3, j]
-    _bring(k, in_k, y, m)
-    for j in range(len(q)):
-        k[j] += q[j] * in_k[2, j]
-        q[j] *= in_q[2, j]
-    _bring(q, in_q, y, m)
-    for j in range(min(len(own), len(k))):
-        k[j] += own[j] * in_k[1, j]
-    for j in range(min(len(own), len(q))):
-        q[j] += own[j] * in_q[1, j]
-    for j in range(len(own)):
-        own[j] = own[j] * in_m[1, j] + y * in_m[0, j]
+def _add_product(into, trace, vector):  # type: ignore[no-untyped-def]
+    """``into += trace * vector``."""
+    for j in range(len(into)):
+        into[j] += trace[j] * vector[j]
 
 
 @kernel
-def _carry_hidden(g, k, q, in_g, in_k, in_q, m):  # type: ignore[no-untyped-def]
-    """`_carry_row` in one pass, for a hidden layer that shares m, has no synaptic current, and is taught."""
-    gm, gq, gk = in_g[1], in_g[2], in_g[3]
-    km, kq, kk = in_k[1], in_k[2], in_k[3]
-    if len(q) == 0:
-        for j in range(len(g)):
-            old = k[j]
-            g[j] += m * gm[j] + old * gk[j]
-            k[j] = old * kk[j] + m * km[j]
-        return
-    qm, qq = in_q[1], in_q[2]
-    for j in range(len(g)):
-        old, adapted = k[j], q[j]
-        g[j] += m * gm[j] + old * gk[j] + adapted * gq[j]
-        k[j] = old * kk[j] + m * km[j] + adapted * kq[j]
-        q[j] = adapted * qq[j] + m * qm[j]
+def _multiply(into, vector):  # type: ignore[no-untyped-def]
+    """``into *= vector``."""
+    for j in range(len(into)):
+        into[j] *= vector[j]
 
 
 @kernel
 def _add_pair(into, x, first, z, second):  # type: ignore[no-untyped-def]
-    """Add two events' vectors: fewer passes over the row than one at a time."""
+    """``into += x first + z second``: fewer passes over the row than one at a time."""
     for j in range(len(into)):
         into[j] += x * first[j] + z * second[j]
 
 
 @kernel
-def _add_one(into, x, first):  # type: ignore[no-untyped-def]
-    """Add an event's vector."""
-    for j in range(len(into)):
-        into[j] += x * first[j]
+def _carry(start, what, into, g_k, g_q, own, y, m, current, private):  # type: ignore[no-untyped-def]
+    """Add what a row's traces at the block's beginning bring into `into` to it."""
+    if private:
+        _add_product(into, own, start[what, 1])
+    else:
+        _add(into, m, start[what, 1])
+    if current:
+        _add(into, y, start[what, 0])
+    if len(g_q) > 0:
+        _add_product(into, g_q, start[what, 2])
+    if len(g_k) > 0:
+        _add_product(into, g_k, start[what, 3])
 
 
 @kernel
@@ -172,8 +149,7 @@ def flush_layer(net, eli, layer):  # type: ignore[no-untyped-def]
     if private:
         _sweep(net, eli, layer, OWN)
     mm, ym, yy = _sweep_shared(net, eli, layer)
-    in_g, in_k, in_q = eli.start[GRADIENT, :, :n], eli.start[FILTERED, :, :n], eli.start[ADAPTED, :, :n]
-    in_m = eli.start[OWN, :, :n]
+    start = eli.start
     for i in range(net.rows[layer]):
         entry = x0 + i
         e = eli.head[entry]
@@ -193,10 +169,19 @@ def flush_layer(net, eli, layer):  # type: ignore[no-untyped-def]
             own[:] = 0.0
             eli.y[entry] = 0.0
             eli.m[entry] = 0.0
-        elif asks and hidden and not private and not current:
-            _carry_hidden(g, k, q, in_g, in_k, in_q, eli.m[entry])
-        else:
-            _carry_row(g, k, q, own, in_g, in_k, in_q, in_m, eli.y[entry], eli.m[entry], asks)
+        else:  # from the values at the block's beginning: the gradient first, m last
+            y, m = eli.y[entry], eli.m[entry]
+            if asks:
+                _carry(start, GRADIENT, g, k, q, own, y, m, current, private)
+            if hidden:
+                _multiply(k, start[FILTERED, 3])
+                _carry(start, FILTERED, k, g[:0], q, own, y, m, current, private)
+            if adaptive:
+                _multiply(q, start[ADAPTED, 2])
+                _carry(start, ADAPTED, q, g[:0], g[:0], own, y, m, current, private)
+            if private:
+                _multiply(own, start[OWN, 1])
+                _add(own, y, start[OWN, 0])
         m_end, y_end = mm * eli.m[entry] + ym * eli.y[entry], yy * eli.y[entry]
         if e >= 0:
             eli.last[entry] = eli.clock[0] - eli.filled[0] + 1 + eli.step[e0 + e]
@@ -215,10 +200,10 @@ def flush_layer(net, eli, layer):  # type: ignore[no-untyped-def]
                 _add_pair(own, x, eli.coefficient[OWN, s], z, eli.coefficient[OWN, r])
             else:
                 if asks:
-                    _add_one(g, x, eli.coefficient[GRADIENT, s])
-                _add_one(k, x, eli.coefficient[FILTERED, s])
-                _add_one(q, x, eli.coefficient[ADAPTED, s])
-                _add_one(own, x, eli.coefficient[OWN, s])
+                    _add(g, x, eli.coefficient[GRADIENT, s])
+                _add(k, x, eli.coefficient[FILTERED, s])
+                _add(q, x, eli.coefficient[ADAPTED, s])
+                _add(own, x, eli.coefficient[OWN, s])
         eli.m[entry] = 0.0 if private else m_end
         eli.y[entry] = y_end if current else 0.0
         eli.head[entry] = -1
