@@ -19,6 +19,8 @@ from spiked.learners.optimizers import OPTIMIZERS
 from spiked.learners.regularisers import Regularisers
 from spiked.learners.surrogates import SURROGATES
 
+pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
+
 N_IN, N_OUT = 20, 3
 SLOPES = {"triangular": 0.7, "spike": 0.1, "noisy_spike": 0.3}
 NEURONS: dict[str, dict[str, Any]] = {

@@ -16,6 +16,8 @@ from spiked.learners.plasticity import LEAST, MOST
 from spiked.learners.surrogates import SURROGATES
 from spiked.learners.trials import random_steps
 
+pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
+
 DTYPES = [np.float64, np.float32]
 
 

@@ -28,6 +28,8 @@ from spiked.learners.eligibility import BLOCK_STEPS
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.trials import silent_steps
 
+pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
+
 DTYPES = [np.float64, np.float32]
 SUMMED = ["rate_ce", "rate_mse", "sum_membrane"]
 TIMED = ["latency_ce", "spike_time_mse", "relative_time_mse"]
