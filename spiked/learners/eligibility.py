@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.lif import Lif
+from spiked.learners.plasticity import MOST
 
 BLOCK_STEPS = 512
 """Steps a block: long enough that the pass over rows costs less than the events, short enough for the cache."""
@@ -135,7 +136,7 @@ def make_eligibility(net: Lif, decays_learn: bool = False, block_steps: int = BL
     for layer in range(n_layers):
         decays = [float(net.beta[net.u_at[layer] : net.u_at[layer + 1]].max()), float(net.alpha[layer])]
         decays += [float(net.rho[layer])] + ([kappa[layer]] if hidden[layer] else [])
-        slowest = min(max(decays), 1 - 1e-9)  # no leak: a tau of 1e9 steps
+        slowest = min(max([*decays, MOST] if decays_learn else decays), 1 - 1e-9)  # no leak: a tau of 1e9 steps
         forget[layer] = int(FORGET_TAUS[dtype.itemsize] * len(decays) / 2 / -np.log(max(slowest, 1e-30))) + 1
 
     def offsets(sizes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -113,6 +113,8 @@ class GradientLearner(StateMixin):
             raise ValueError(f'feedback "local" has an error at each step; objective {spec.objective!r} has none')
         if spec.objective == "reward" and spec.feedback == "local":
             raise ValueError('a reward is of the whole network; feedback "local" has no use for it')
+        if spec.objective == "reward" and spec.regularisers.on:
+            raise ValueError("a reward multiplies all that a window gathers: regularisers would pull both ways")
         self.spec, self.rate = spec, spec.rate
         self._seed, self._dt_ms = seed, dt_ms
         self._key = make_key(seed)[0]
@@ -183,6 +185,8 @@ class GradientLearner(StateMixin):
         spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
         if not learn and live.eli.clock[0]:
             self._drop_window(live)  # a window with a gap in it teaches nothing
+        if learn and not live.eli.clock[0]:
+            self._take_up(live)
         run_steps(
             self.net, live.state, live.eli, live.work, live.window, self._options(),
             self._feedback._replace(local=live.local), self._penalty, live.decays, live.dec, self._average, self._ones,
@@ -219,13 +223,14 @@ class GradientLearner(StateMixin):
             self._side = self._at_rest(self.net)
         side = self._side
         self._to_rest(side)
-        for mine, theirs in ((side.work.reward, self._live.work.reward), (side.work.updates, self._live.work.updates)):
+        outlives = [
+            (lent.work.reward, lent.work.updates, lent.eli.kappa, lent.decays.average) for lent in (side, self._live)
+        ]
+        for mine, theirs in zip(*outlives):
             mine[...] = theirs
-        side.eli.kappa[...] = self._live.eli.kappa
         self._advance(side, steps, cues, True)
-        for theirs, mine in ((side.work.reward, self._live.work.reward), (side.work.updates, self._live.work.updates)):
-            mine[...] = theirs
-        self._live.eli.kappa[...] = side.eli.kappa
+        for mine, theirs in zip(*outlives):
+            theirs[...] = mine
 
     def reset(self) -> None:
         """Dynamics to rest; weights stay."""
@@ -249,6 +254,13 @@ class GradientLearner(StateMixin):
         for array in live.decays[1:5]:
             array[...] = 0
 
+    def _take_up(self, live: _Live) -> None:
+        """Begin to learn: what is followed only then knows where the dynamics stand."""
+        live.window.before[...] = live.state.membrane[int(self.net.u_at[-2]) :]
+        for array in live.decays[:1]:
+            array[...] = live.state.membrane[: len(array)]
+        live.local[...] = 0
+
     def grow(self, n_out: int) -> None:
         """Add outputs with zero weights; nothing else moves."""
         if n_out < self.n_out:
@@ -271,6 +283,7 @@ class GradientLearner(StateMixin):
             else:  # an entry per neuron or output, the last axis: the new ones come last
                 array[..., : theirs.shape[-1]] = theirs
         grow_feedback(feedback, self._feedback, self.net)
+        self._live.eli.forget[...], self._feedback.decay[...] = live.eli.forget, feedback.decay  # of the first decays
         self.rate = rate
 
     def weights(self, layer: int) -> NDArray:

@@ -31,7 +31,7 @@ from spiked.learners.optimizers import BOUNDED, apply_row
 from spiked.learners.plasticity import follow_decays, learn_decays
 from spiked.learners.regularisers import follow_rates, penalise
 from spiked.learners.surrogates import NOISY_SPIKE, noise, surrogate_row
-from spiked.learners.window import clear_window, force_spikes, gather
+from spiked.learners.window import clear_window, force_spikes, gather, is_single
 
 ALIGN_DECAY = 0.5
 """Where feedback adapts: share of a weight, and of its feedback, that a window takes away, at a rate of 1."""
@@ -162,7 +162,7 @@ def _learn_step(net, state, eli, work, window, opt, feedback, penalty, decays, d
                     lo, hi = net.u_at[layer], net.u_at[layer + 1]
                     penalise(penalty, work.rate_hz[lo:hi], direct[lo:hi])
         else:
-            gather(net, state, eli, window, opt.objective, opt.population, label)
+            gather(net, state, eli, window, decays, opt.objective, opt.population, label)
     if opt.decays_rate > 0:
         follow_decays(net, state, eli, decays)
     for k in range(n_all - a):
@@ -232,7 +232,7 @@ def close_window(net, state, eli, work, window, opt, feedback, penalty, decays, 
     at_end = opt.objective > MEMBRANE_MSE and opt.objective != REWARD
     learn = steps > 0 and (label != UNLABELLED or not at_end)
     if learn and opt.objective >= LATENCY_CE and opt.objective != REWARD:
-        force_spikes(net, eli, window, opt.population, label)
+        force_spikes(net, eli, window, decays, opt.population, label)
     flush(net, eli)
     if learn:
         work.updates[0] += 1
@@ -243,17 +243,21 @@ def close_window(net, state, eli, work, window, opt, feedback, penalty, decays, 
             loss = window_error(opt.objective, window, label, opt.population, work.error)
             _cut_small(work.error, opt.error_threshold)
             send_down(net, feedback, work.ones, work.error, work.signal, work.credit)
+            for j in range(a):
+                work.signal[j] *= window.credit[0]
             work.signal[a:] = work.error
             if penalty.on:
+                summed = 1 if is_single(opt.objective) else steps
                 for layer in range(top):
                     lo, hi = net.u_at[layer], net.u_at[layer + 1]
                     work.credit[lo:hi] = 0.0
                     penalise(penalty, work.rate_hz[lo:hi], work.credit[lo:hi])
-                    for j in range(lo, hi):  # the eligibility is filtered: its sum is 1 / (1 - kappa) of the plain one
-                        work.signal[j] += (1.0 - eli.kappa[layer]) * work.credit[j]
+                    for j in range(lo, hi):  # as a mean of steps; the filtered eligibility is 1 / (1 - kappa) the plain
+                        work.signal[j] += (1.0 - eli.kappa[layer]) * work.credit[j] / summed
         if opt.objective == REWARD:
             reward = _reward_of(dec, work, opt, label, values)
             scale *= reward - work.reward[0]
+            loss *= abs(reward - work.reward[0])
             if label != UNLABELLED:
                 work.reward[1] = min(work.reward[1] + 1.0, float(REWARD_WINDOWS))
                 work.reward[0] += (reward - work.reward[0]) / work.reward[1]

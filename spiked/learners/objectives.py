@@ -95,13 +95,13 @@ def squared_error(value, wanted):  # type: ignore[no-untyped-def]
 
 @kernel
 def membrane_error(objective, membrane, label, values, population, logits, error):  # type: ignore[no-untyped-def]
-    """Derivative of one step's loss by the output membranes; returns the loss."""
+    """Derivative of one step's loss by the output membranes; `values` has a column a class; returns the loss."""
     if objective != MEMBRANE_MSE:
         return class_error(membrane, label, population, logits, error)
     loss = 0.0
     for k in range(len(error)):
         if len(values) > 0:
-            wanted = float(values[label, k])
+            wanted = float(values[label, k // population])
         else:
             wanted = 1.0 if k // population == label else 0.0
         error[k] = squared_error(membrane[k], wanted)

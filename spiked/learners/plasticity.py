@@ -2,7 +2,7 @@
 
 ``U[t] = beta U[t-1] + ...``, so beta's influence on U is ``n[t] = beta n[t-1] + U[t-1]``, one number a neuron; from
 there the path to the loss is that of a weight (`eligibility`), taken at each step. The paper warns that beta > 1 makes
-the gradient grow without bound (3.4): a decay is held between `LEAST` and `MOST`.
+the gradient grow without bound (3.4): a decay is held between `LEAST` and `MOST` (or where it began, if beyond).
 """
 
 from __future__ import annotations
@@ -62,12 +62,20 @@ def follow_decays(net, state, eli, decays):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def let_decays_go(decays, first, last):  # type: ignore[no-untyped-def]
+    """Let go of what neurons `first` to `last` have gathered: another step takes its place."""
+    if len(decays.gradient) > 0:
+        decays.gradient[first:last] = 0.0
+
+
+@kernel
 def learn_decays(net, eli, decays, factor, scale, rate):  # type: ignore[no-untyped-def]
     """Move every decay down its gradient, scaled as `rms` does, and clear it."""
     for j in range(len(decays.gradient)):
         g = decays.gradient[j] * factor[j] * scale
         decays.average[j] = RHO * decays.average[j] + (1.0 - RHO) * g * g
-        net.beta[j] = min(max(net.beta[j] - rate * g / (math.sqrt(decays.average[j]) + EPS), LEAST), MOST)
+        beta = net.beta[j] - rate * g / (math.sqrt(decays.average[j]) + EPS)
+        net.beta[j] = min(max(beta, min(LEAST, net.beta[j])), max(MOST, net.beta[j]))
         decays.gradient[j] = 0.0
     for layer in range(len(net.threshold) - 1):
         total = 0.0

@@ -8,7 +8,7 @@ lower, lower_hz       lower mean_j ([lower_hz - r_j]_+)^2 (Eq. 41)
 
 The paper counts over a trial. A stream has none, so `r_j` is a running mean of neuron j's rate over `MEAN_MS`, in Hz,
 and the derivative by the rate is taken for that by the spike of the step: a silent neuron is pulled up while it is
-silent, not when a trial is over. Spiking layers alone have these terms; a read-out that only integrates has none.
+silent, not when a trial is over. Hidden layers alone have these terms.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def penalise(penalty, rate_hz, direct):  # type: ignore[no-untyped-def]
     above = total / n - penalty.upper_hz
     common = penalty.l1
     if penalty.upper > 0 and above > 0:
-        common += penalty.upper * (2.0 * above if penalty.upper_power == 2 else 1.0)
+        common += penalty.upper * penalty.upper_power / n * above ** (penalty.upper_power - 1)
     for j in range(n):
         direct[j] += common - 2.0 * penalty.lower / n * max(0.0, penalty.lower_hz - rate_hz[j])
 

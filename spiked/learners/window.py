@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from spiked.learners.jit import kernel
 from spiked.learners.lif import Lif
 from spiked.learners.objectives import MAX_MEMBRANE, SUM_MEMBRANE
+from spiked.learners.plasticity import let_decays_go
 
 LEAST_RISE = 0.05
 """Least slope of a membrane at its spike, in thresholds a step: a grazing spike has no time to speak of."""
@@ -33,6 +34,7 @@ class Window(NamedTuple):
     before : float64[n]; the membrane a step before.
     snap : int64[n + 1]; step of the block whose eligibility stands for a maximum or a first spike, -1: none in this
         block; the last is that of the hidden layers.
+    credit : float64[1]; what the hidden layers' error is multiplied by: 1, or the derivative of a time by the membrane.
     logits : float64[n]; room to work in.
     """
 
@@ -44,6 +46,7 @@ class Window(NamedTuple):
     first: NDArray[np.float64]
     before: NDArray[np.float64]
     snap: NDArray[np.int64]
+    credit: NDArray[np.float64]
     logits: NDArray[np.float64]
 
 
@@ -51,7 +54,7 @@ def make_window(n: int) -> Window:
     """Build an empty window for `n` output neurons."""
     return Window(
         tally=np.zeros(1, np.int64), loss=np.zeros(1), counts=np.zeros(n), sums=np.zeros(n), peak=np.zeros(n),
-        first=np.zeros(n), before=np.zeros(n), snap=np.full(n + 1, -1, np.int64), logits=np.zeros(n),
+        first=np.zeros(n), before=np.zeros(n), snap=np.full(n + 1, -1, np.int64), credit=np.ones(1), logits=np.zeros(n),
     )  # fmt: skip
 
 
@@ -65,10 +68,11 @@ def clear_window(window):  # type: ignore[no-untyped-def]
     window.peak[:] = 0.0
     window.first[:] = 0.0
     window.snap[:] = -1
+    window.credit[0] = 1.0
 
 
 @kernel
-def _take_column(net, eli, window, k, credit):  # type: ignore[no-untyped-def]
+def _take_column(net, eli, window, decays, k, credit):  # type: ignore[no-untyped-def]
     """Let the present step alone stand for output `k`."""
     top = len(net.threshold) - 1
     n, x0, w0 = net.sizes[top + 1], net.x_at[top], net.w_at[top]
@@ -81,10 +85,11 @@ def _take_column(net, eli, window, k, credit):  # type: ignore[no-untyped-def]
                 eli.gradient[w0 + i * n + k] = 0.0
     window.snap[k] = now
     eli.direct[now, a + k] = credit
+    let_decays_go(decays, a + k, a + k + 1)
 
 
 @kernel
-def _take_hidden(net, eli, window, credit):  # type: ignore[no-untyped-def]
+def _take_hidden(net, eli, window, decays, credit):  # type: ignore[no-untyped-def]
     """Let the present step alone stand for the hidden layers."""
     top = len(net.threshold) - 1
     n, now, last = net.u_at[top], eli.filled[0], len(window.snap) - 1
@@ -93,11 +98,19 @@ def _take_hidden(net, eli, window, credit):  # type: ignore[no-untyped-def]
     else:
         eli.touched[: net.x_at[top]] = 0
     window.snap[last] = now
-    eli.signal[now, :n] = credit
+    eli.signal[now, :n] = 1.0
+    window.credit[0] = credit
+    let_decays_go(decays, 0, n)
 
 
 @kernel
-def gather(net, state, eli, window, objective, population, label):  # type: ignore[no-untyped-def]
+def is_single(objective):  # type: ignore[no-untyped-def]
+    """Whether one step stands for the window, rather than the sum of all."""
+    return objective == MAX_MEMBRANE or objective > SUM_MEMBRANE
+
+
+@kernel
+def gather(net, state, eli, window, decays, objective, population, label):  # type: ignore[no-untyped-def]
     """Take in a labelled step; the credit of the outputs, and the signal of the hidden layers, of unit error.
 
     A hidden layer's eligibility is that of the step which counts for the right class: it is exact where that step
@@ -109,8 +122,7 @@ def gather(net, state, eli, window, objective, population, label):  # type: igno
     theta = float(net.threshold[top])
     u, s = state.membrane[a : a + n], state.spike[a : a + n]
     direct = eli.direct[now, a : a + n]
-    single = objective == MAX_MEMBRANE or objective > SUM_MEMBRANE
-    if not single:
+    if not is_single(objective):
         eli.signal[now, :a] = 1.0
         for k in range(n):
             direct[k] = 1.0 if objective == SUM_MEMBRANE else eli.psi[now, a + k]
@@ -128,16 +140,16 @@ def gather(net, state, eli, window, objective, population, label):  # type: igno
             if taken:
                 window.first[k] = window.tally[0]
         if taken:
-            _take_column(net, eli, window, k, credit)
+            _take_column(net, eli, window, decays, k, credit)
             if k // population == label:
-                _take_hidden(net, eli, window, credit)
+                _take_hidden(net, eli, window, decays, credit)
 
 
 @kernel
-def force_spikes(net, eli, window, population, label):  # type: ignore[no-untyped-def]
+def force_spikes(net, eli, window, decays, population, label):  # type: ignore[no-untyped-def]
     """Give an output that has not fired its spike at the window's last step, which the open block ends with."""
     top = len(net.threshold) - 1
-    credit = -1.0 / max(float(net.threshold[top]), LEAST_RISE)
+    a, credit = net.u_at[top], -1.0 / max(float(net.threshold[top]), LEAST_RISE)
     heard = False
     for k in range(len(window.first)):
         if window.first[k] > 0.0:
@@ -146,9 +158,13 @@ def force_spikes(net, eli, window, population, label):  # type: ignore[no-untype
     for k in range(len(window.first)):
         if window.first[k] == 0.0:
             window.first[k] = window.tally[0]
-            _take_column(net, eli, window, k, credit)
+            _take_column(net, eli, window, decays, k, credit)
+            if len(decays.gradient) > 0:
+                decays.gradient[a + k] = credit * decays.m[a + k]
             if k // population == label and not heard:
-                _take_hidden(net, eli, window, credit)
+                _take_hidden(net, eli, window, decays, credit)
+                for j in range(a if len(decays.gradient) > 0 else 0):
+                    decays.gradient[j] = decays.k[j]
     eli.filled[0] += 1
 
 
