@@ -115,7 +115,7 @@ def _multiply(into, vector):  # type: ignore[no-untyped-def]
 def _add_pair(into, x, first, z, second):  # type: ignore[no-untyped-def]
     """``into += x first + z second``: fewer passes over the row than one at a time."""
     for j in range(len(into)):
-        into[j] += x * first[j] + z * second[j]
+        into[j] = (into[j] + x * first[j]) + z * second[j]
 
 
 @kernel
