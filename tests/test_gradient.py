@@ -42,7 +42,7 @@ def assert_gradient(learner: GradientLearner, want: list[np.ndarray], rule: str,
 
 def weak(kind: str) -> dict[str, Any]:
     """Weights under which each kind of neuron fires now and then."""
-    return {"spread": 0.2 if kind in ("current", "all") else 0.35, "mean": 0.02}
+    return {"spread": 0.18 if kind in ("current", "all") else 0.35, "mean": 0.02}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -50,7 +50,7 @@ def weak(kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_equals_autograd(kind: str, objective: str, dtype: Any) -> None:
     """In the third window at rate 0, after unlabelled and closed ones, over more steps than a block."""
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(9)
     n = BLOCK_STEPS + 160
     learner = build(dtype=dtype, kind=kind, objective=objective, **weak(kind))
     steps, cues = busy(rng, n), labelled(n, rng, (40, 90))
@@ -318,7 +318,7 @@ def test_growth_in_mid_window_loses_no_influence(objective: str) -> None:
         learner.run(first, cues._replace(values=values[:, :N_OUT].copy()))
     a.grow(N_OUT + 2)
     if objective == "rate_mse":
-        a._feedback.matrix.reshape(16, -1)[:, N_OUT:] = 0  # or the new outputs' error would come down
+        a._feedback.matrix.reshape(-1, 16)[N_OUT:] = 0  # or the new outputs' error would come down
     a.run(second, closing._replace(values=values))
     b.run(second, closing._replace(values=values[:, :N_OUT].copy()))
     np.testing.assert_allclose(a.weights(0), b.weights(0), rtol=1e-13, atol=1e-15)
