@@ -135,7 +135,7 @@ def test_traces_are_sums_over_spikes(depth: int) -> None:
     net = make_lif(30, [LayerSpec(20)] * (depth - 1) + [LayerSpec(12)], 1.0)
     net.weight[:] = rng.normal(0, 0.4, net.weight.shape)
     weights = [layer_weight(net, i).copy() for i in range(depth)]
-    stack = naive.Stack(weights, [float(b) for b in net.beta], [1.0] * depth, [False] * depth)
+    stack = naive.Stack(weights, [float(b) for b in net.beta[net.u_at[:-1]]], [1.0] * depth, [False] * depth)
     learner = FixedLearner(net, 3, FixedSpec(trace_ms=taus))
     steps = random_steps(rng, 1000, 30, 8)
     learner.run(steps)

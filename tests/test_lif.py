@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 from spiked.learners.contract import Steps
-from spiked.learners.lif import LayerSpec, Lif, LifState, decay, layer_weight, lif_step, make_lif, make_lif_state
+from spiked.learners.dynamics import lif_step
+from spiked.learners.lif import LayerSpec, Lif, LifState, decay, layer_weight, make_lif, make_lif_state
 from spiked.learners.trials import random_steps
 
 
 def stack_of(net: Lif) -> naive.Stack:
-    depth = len(net.beta)
+    depth = len(net.threshold)
     return naive.Stack(
         [layer_weight(net, i).copy() for i in range(depth)],
-        [float(b) for b in net.beta],
+        [float(b) for b in net.beta[net.u_at[:-1]]],
         [float(t) for t in net.threshold],
         [bool(z) for z in net.to_zero],
     )

@@ -41,10 +41,10 @@ def build(
 def stack_of(learner: RtrlLearner) -> naive.Stack:
     """The stack in float64, before learning."""
     net = learner.net
-    depth = len(net.beta)
+    depth = len(net.threshold)
     return naive.Stack(
         [layer_weight(net, i).astype(np.float64) for i in range(depth)],
-        [float(b) for b in net.beta],
+        [float(b) for b in net.beta[net.u_at[:-1]]],
         [float(t) for t in net.threshold],
         [bool(z) for z in net.to_zero],
     )

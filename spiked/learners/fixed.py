@@ -32,8 +32,9 @@ from spiked.learners.discriminant import (
     make_discriminant,
     score,
 )
+from spiked.learners.dynamics import lif_step
 from spiked.learners.jit import kernel
-from spiked.learners.lif import Lif, LifState, decay, lif_step, make_lif_state
+from spiked.learners.lif import Lif, LifState, decay, make_lif_state, rest_lif
 from spiked.learners.state import StateMixin
 
 HEADS = ("discriminant", "prototype")
@@ -84,7 +85,7 @@ def _read(traces, head, state, scores, spikes, row):  # type: ignore[no-untyped-
 @kernel
 def _run(net, state, traces, head, steps, cues, learn, scores, spikes):  # type: ignore[no-untyped-def]
     """All steps of a run."""
-    a = net.u_at[len(net.beta) - 1]
+    a = net.u_at[len(net.threshold) - 1]
     n_tau, n = traces.trace.shape
     spike = state.spike[a : a + n]
     row = 0
@@ -144,7 +145,7 @@ class FixedLearner(StateMixin):
         check_inputs(steps, cues, self.n_in, self.n_out)
         at = np.flatnonzero(cues.flags)
         scores = np.zeros((len(at), self.n_out), np.float32)
-        spikes = np.zeros((len(at), len(self.net.beta)), np.int64)
+        spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
         _run(self.net, state, traces, self.head, steps, cues, learn, scores, spikes)
         return Readouts(at, cues.flags[at], cues.labels[at], scores, spikes)
 
@@ -155,7 +156,7 @@ class FixedLearner(StateMixin):
         flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
         check_range("label", labels, UNLABELLED, self.n_out)
         scores = np.zeros((1, self.n_out), np.float32)
-        spikes = np.zeros((1, len(self.net.beta)), np.int64)
+        spikes = np.zeros((1, len(self.net.threshold)), np.int64)
         _read(self._traces, self.head, self._state, scores, spikes, 0)
         if learn and label != UNLABELLED:
             learn_example(self.head, self._traces.features, labels[0])  # the type that a run has: compiled already
@@ -172,13 +173,12 @@ class FixedLearner(StateMixin):
 
     def reset(self) -> None:
         """Dynamics to rest; weights and statistics stay."""
-        for array in self._state[:4]:
-            array[...] = 0
+        rest_lif(self._state)
         self._traces.trace[...] = 0
 
     def weights(self, layer: int) -> NDArray:
         """The weights of a layer, or (after the last) those of the head."""
-        if layer == len(self.net.beta):
+        if layer == len(self.net.threshold):
             return self.head.weight.T.copy()
         a, b = int(self.net.w_at[layer]), int(self.net.w_at[layer + 1])
         return self.net.weight[a:b].reshape(int(self.net.sizes[layer]), -1).copy()

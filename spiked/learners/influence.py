@@ -80,13 +80,14 @@ class Influence(NamedTuple):
 
 def make_influence(net: Lif, immediate: bool) -> Influence:
     """Influence at rest; `immediate` makes the weights themselves the sink."""
-    n_layers = len(net.beta)
+    n_layers = len(net.threshold)
     x_at = np.concatenate([[0], np.cumsum(net.sizes[:-1])]).astype(np.int64)
     n_in, n = int(x_at[-1]), int(net.u_at[-1])
     limits = np.zeros((n_layers, 2), np.int64)
     forget_taus = FORGET_TAUS[net.weight.dtype.itemsize]
     for layer in range(n_layers):
-        decays = np.minimum(net.beta[layer : layer + 2].astype(np.float64), 1 - 1e-9)  # no leak: a tau of 1e9 steps
+        betas = net.beta[net.u_at[layer : min(layer + 2, n_layers)]]
+        decays = np.minimum(betas.astype(np.float64), 1 - 1e-9)  # no leak: a tau of 1e9 steps
         taus = -1.0 / np.log(decays)
         limits[layer] = max(1, int(ORIGIN_TAUS * taus.min())), int(forget_taus * taus.max()) + 1
     power = np.ones((n_layers, 3))
@@ -123,12 +124,12 @@ def tick(net, inf, layer):  # type: ignore[no-untyped-def]
     power = inf.power[layer]
     if power[2] >= inf.limits[layer, 0]:
         new_origin(net, inf, layer)
-    power[0] *= net.beta[layer]
-    if layer + 1 < len(net.beta):
-        power[1] *= net.beta[layer + 1]
+    power[0] *= net.beta[net.u_at[layer]]
+    if layer + 1 < len(net.threshold):
+        power[1] *= net.beta[net.u_at[layer + 1]]
     power[2] += 1
     a, b = net.u_at[layer], net.u_at[layer + 1]
-    if layer + 1 == len(net.beta):
+    if layer + 1 == len(net.threshold):
         for j in range(a, b):
             inf.pull_sink[j] = -inf.g[j]
     else:
@@ -142,7 +143,7 @@ def row_events(net, inf, layer, rows, counts, n_rows):  # type: ignore[no-untype
     """Events of weight `counts` at inputs `rows` (the first `n_rows`); comes before this step's `accumulate`."""
     n = net.sizes[layer + 1]
     a, x0, w0 = net.u_at[layer], inf.x_at[layer], net.w_at[layer]
-    hidden = layer + 1 < len(net.beta)
+    hidden = layer + 1 < len(net.threshold)
     power = inf.power[layer, 0]
     pull_sink, pull_filtered = inf.pull_sink[a : a + n], inf.pull_filtered[a : a + n]
     for k in range(n_rows):
@@ -171,7 +172,7 @@ def add_rows(net, inf, layer, rows, counts, n_rows, membrane):  # type: ignore[n
     """Add rows of the weights as they stand now, where the sink is the weights, times `counts`."""
     n = net.sizes[layer + 1]
     a, x0, w0 = net.u_at[layer], inf.x_at[layer], net.w_at[layer]
-    hidden = layer + 1 < len(net.beta)
+    hidden = layer + 1 < len(net.threshold)
     g, k1, k2 = inf.g[a : a + n], inf.k1[a : a + n], inf.k2[a : a + n]
     for k in range(n_rows):
         i, x = rows[k], counts[k]
@@ -194,7 +195,7 @@ def accumulate(net, inf, layer, psi, signal):  # type: ignore[no-untyped-def]
     a = net.u_at[layer]
     g = inf.g[a : a + n]
     beta_r, kappa_r = inf.power[layer, 0], inf.power[layer, 1]
-    if layer + 1 == len(net.beta):
+    if layer + 1 == len(net.threshold):
         for j in range(n):
             g[j] += signal[j] * beta_r
     else:
@@ -211,7 +212,7 @@ def settle(net, inf, layer):  # type: ignore[no-untyped-def]
     """Write the lazy part of every live row into the sink, and start collecting anew (the eligibility stays)."""
     n = net.sizes[layer + 1]
     a = net.u_at[layer]
-    top = layer + 1 == len(net.beta)
+    top = layer + 1 == len(net.threshold)
     g, k1, k2 = inf.g[a : a + n], inf.k1[a : a + n], inf.k2[a : a + n]
     for k in range(inf.n_live[layer]):
         i = inf.live[inf.x_at[layer] + k]
@@ -237,7 +238,7 @@ def new_origin(net, inf, layer):  # type: ignore[no-untyped-def]
     settle(net, inf, layer)
     n = net.sizes[layer + 1]
     a, x0 = net.u_at[layer], inf.x_at[layer]
-    top = layer + 1 == len(net.beta)
+    top = layer + 1 == len(net.threshold)
     beta_r, kappa_r = inf.power[layer, 0], inf.power[layer, 1]
     g = inf.g[a : a + n]
     kept = 0
@@ -271,9 +272,9 @@ def new_origin(net, inf, layer):  # type: ignore[no-untyped-def]
 @kernel
 def forget(net, inf):  # type: ignore[no-untyped-def]
     """Influence to rest; what the sink holds stays."""
-    for layer in range(len(net.beta)):
+    for layer in range(len(net.threshold)):
         n = net.sizes[layer + 1]
-        top = layer + 1 == len(net.beta)
+        top = layer + 1 == len(net.threshold)
         for k in range(inf.n_live[layer]):
             i = inf.live[inf.x_at[layer] + k]
             inf.xhat[inf.x_at[layer] + i] = 0.0

@@ -12,6 +12,7 @@ usual local approximation. Under ``rate_ce`` a hidden layer sees the outputs' su
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from spiked.learners.contract import (
     silent_cues,
 )
 from spiked.learners.influence import Influence
-from spiked.learners.lif import Lif, LifState, make_lif_state
+from spiked.learners.lif import Lif, LifState, grow_lif, make_lif_state, rest_lif
 from spiked.learners.objectives import OBJECTIVES
 from spiked.learners.optimizers import OPTIMIZERS
 from spiked.learners.rtrl_kernels import Options, Work, close_window, read_out, rest, run_steps, settle_all
@@ -86,6 +87,10 @@ class RtrlLearner(StateMixin):
             raise ValueError('objective "rate_ce" is known only at a window\'s end; update "window", not "step"')
         if spec.update == "step" and spec.optimizer != "sgd":
             raise ValueError(f'optimizer {spec.optimizer!r} needs whole gradients; update "step" goes with "sgd"')
+        special = net.recurrent.any() or net.alpha.any() or net.hold.any() or net.jump.any() or net.longest.any()
+        shared = all(np.ptp(net.beta[a:b]) == 0 for a, b in pairwise(net.u_at))
+        if special or not shared:
+            raise ValueError("the lazy form of influence traces is for plain LIF layers of one decay each")
         self.spec, self.rate = spec, spec.rate
         self._seed, self._dt_ms = seed, dt_ms
         self._lay_out(net)
@@ -132,7 +137,7 @@ class RtrlLearner(StateMixin):
         check_inputs(steps, cues, self.n_in, n_rows if vectors else self.n_out)
         at = np.flatnonzero(cues.flags)
         scores = np.zeros((len(at), self.n_out), np.float32)
-        spikes = np.zeros((len(at), len(self.net.beta)), np.int64)
+        spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
         if not learn and live.inf.clock[0]:
             live.drop_window(self.net)  # a window with a gap in it teaches nothing
         run_steps(
@@ -149,7 +154,7 @@ class RtrlLearner(StateMixin):
         if self.spec.objective == "rate_ce":  # the others have used the labels step by step
             check_range("label", labels, UNLABELLED, self.n_out)
         scores = np.zeros((1, self.n_out), np.float32)
-        spikes = np.zeros((1, len(self.net.beta)), np.int64)
+        spikes = np.zeros((1, len(self.net.threshold)), np.int64)
         live = self._live
         read_out(live.state, live.work, scores, spikes, 0)
         if learn:
@@ -181,23 +186,21 @@ class RtrlLearner(StateMixin):
         if n_out < self.n_out:
             raise ValueError(f"a network of {self.n_out} outputs cannot shrink to {n_out}")
         old, k, rate = self.net, self.n_out, self.rate
-        sizes, u_at, w_at = old.sizes.copy(), old.u_at.copy(), old.w_at.copy()
-        sizes[-1] = n_out
-        u_at[-1], w_at[-1] = u_at[-2] + n_out, w_at[-2] + sizes[-2] * n_out
         before = self._arrays()
         feedback, b_at = self._feedback, self._b_at
-        self._lay_out(old._replace(sizes=sizes, u_at=u_at, w_at=w_at, weight=np.zeros(w_at[-1], old.weight.dtype)))
-        body = int(w_at[-2])
+        self._lay_out(grow_lif(old, n_out))
+        sizes = self.net.sizes
+        body = int(old.w_at[-2])
         for name, array in self._arrays().items():
-            if name == "feedback":
+            if name in ("feedback", "net.weight"):
                 continue
             if array.shape == before[name].shape:
                 array[...] = before[name]
-            elif name in ("net.weight", "influence.sink", "square"):
+            elif name in ("influence.sink", "square"):
                 array[:body] = before[name][:body]
                 array[body:].reshape(-1, n_out)[:, :k] = before[name][body:].reshape(-1, k)
             else:  # an entry per neuron or output: the new ones come last
-                array[: len(before[name])] = before[name]
+                array[..., : before[name].shape[-1]] = before[name]
         for layer in range(len(b_at) - 1):  # a row per neuron, a column for each that it hears
             neurons = int(sizes[layer + 1])
             theirs = feedback[b_at[layer] : b_at[layer + 1]].reshape(neurons, -1)
@@ -226,7 +229,7 @@ class RtrlLearner(StateMixin):
         n_in, n = int(self.net.sizes[layer]), int(self.net.sizes[layer + 1])
         xhat = inf.xhat[inf.x_at[layer] : inf.x_at[layer + 1], None]
         u = slice(int(self.net.u_at[layer]), int(self.net.u_at[layer + 1]))
-        if layer + 1 == len(self.net.beta):
+        if layer + 1 == len(self.net.threshold):
             return -xhat * inf.g[u]
         a, b = int(self.net.w_at[layer]), int(self.net.w_at[layer + 1])
         return -inf.filtered[a:b].reshape(n_in, n) * inf.k1[u] - xhat * inf.k2[u]
@@ -264,7 +267,8 @@ class _Live(NamedTuple):
 
     def to_rest(self, net: Lif) -> None:
         self.drop_window(net)
-        arrays: list[Any] = [*self.state[:4], *self.work]
+        rest_lif(self.state)
+        arrays: list[Any] = [*self.work]
         for array in arrays:
             array[...] = 0
 
@@ -274,7 +278,7 @@ class _Live(NamedTuple):
         self.work.counts[...] = 0
         self.work.tally[...] = 0
         if self.inf.sink is not net.weight:
-            for layer in range(len(net.beta)):
+            for layer in range(len(net.threshold)):
                 n = int(net.sizes[layer + 1])
                 x0 = int(self.inf.x_at[layer])
                 rows = np.flatnonzero(self.inf.touched[x0 : int(self.inf.x_at[layer + 1])])

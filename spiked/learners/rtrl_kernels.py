@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.contract import CLOSE, UNLABELLED
+from spiked.learners.dynamics import fire, integrate, integrate_spikes, leak, next_step
 from spiked.learners.influence import accumulate, add_rows, forget, row_events, settle, tick
 from spiked.learners.jit import kernel
-from spiked.learners.lif import fire, integrate_events, integrate_spikes, leak
 from spiked.learners.objectives import RATE_CE, membrane_error, softmax_error
 from spiked.learners.optimizers import apply_row
 from spiked.learners.surrogates import surrogate
@@ -64,7 +64,7 @@ def _send_down(net, inf, work, opt, feedback, b_at, layer):  # type: ignore[no-u
             for k in range(m):
                 total += upper[at + k] * source[k]
             work.signal[a + j] = total
-        if opt.immediate and layer + 2 == len(net.beta):  # what is lazy about the weights above
+        if opt.immediate and layer + 2 == len(net.threshold):  # what is lazy about the weights above
             g_source = 0.0
             for k in range(m):
                 g_source += inf.g[b + k] * source[k]
@@ -91,7 +91,7 @@ def _send_down(net, inf, work, opt, feedback, b_at, layer):  # type: ignore[no-u
 @kernel
 def _send_all_down(net, inf, work, opt, feedback, b_at):  # type: ignore[no-untyped-def]
     """Carry the output's error down through every layer."""
-    top = len(net.beta) - 1
+    top = len(net.threshold) - 1
     a = net.u_at[top]
     for k in range(len(work.error)):
         work.signal[a + k] = work.error[k]
@@ -103,7 +103,7 @@ def _send_all_down(net, inf, work, opt, feedback, b_at):  # type: ignore[no-unty
 @kernel
 def _learn_step(net, state, inf, work, opt, feedback, b_at, label, values):  # type: ignore[no-untyped-def]
     """Move the influence of every layer on by this step."""
-    top = len(net.beta) - 1
+    top = len(net.threshold) - 1
     a = net.u_at[top]
     n_all = net.u_at[top + 1]
     for layer in range(top + 1):
@@ -134,7 +134,7 @@ def _learn_step(net, state, inf, work, opt, feedback, b_at, label, values):  # t
 @kernel
 def close_window(net, state, inf, work, opt, feedback, b_at, square, label):  # type: ignore[no-untyped-def]
     """Learn from the window that ends here, and begin the next."""
-    top = len(net.beta) - 1
+    top = len(net.threshold) - 1
     for layer in range(top + 1):
         settle(net, inf, layer)
     if not opt.immediate:
@@ -194,7 +194,7 @@ def run_steps(  # type: ignore[no-untyped-def]
     out_spikes,
 ):
     """All steps of a run: the whole learner, top to bottom."""
-    top = len(net.beta) - 1
+    top = len(net.threshold) - 1
     a = net.u_at[top]
     row = 0
     for t in range(len(steps.indptr) - 1):
@@ -211,7 +211,7 @@ def run_steps(  # type: ignore[no-untyped-def]
                 if learn and opt.immediate:
                     add_rows(net, inf, 0, indices, counts, hi - lo, u)
                 else:
-                    integrate_events(net, state, indices, counts)
+                    integrate(net, state, 0, indices, counts, hi - lo, 0)
                 if learn:
                     row_events(net, inf, 0, indices, counts, hi - lo)
             else:
@@ -220,10 +220,11 @@ def run_steps(  # type: ignore[no-untyped-def]
                 if learn and opt.immediate:
                     add_rows(net, inf, layer, below, inf.ones, n_below, u)
                 else:
-                    integrate_spikes(net, state, layer)
+                    integrate_spikes(net, state, layer, layer - 1)
                 if learn:
                     row_events(net, inf, layer, below, inf.ones, n_below)
             fire(net, state, layer)
+        next_step(net, state)
         for k in range(len(work.score)):
             said = state.spike[a + k] if opt.by_rate else state.membrane[a + k]
             work.score[k] = opt.score_decay * work.score[k] + (1.0 - opt.score_decay) * said
@@ -239,7 +240,7 @@ def run_steps(  # type: ignore[no-untyped-def]
 @kernel
 def settle_all(net, inf):  # type: ignore[no-untyped-def]
     """Write what is lazy into the sink, in every layer."""
-    for layer in range(len(net.beta)):
+    for layer in range(len(net.threshold)):
         settle(net, inf, layer)
 
 

@@ -136,7 +136,7 @@ class SpikedCollector(Collector):
             before, then = self._last.get(name, (0, np.zeros_like(total)))
             seconds = (steps - before) * stream.dt_us * 1e-6
             self._last[name] = steps, total
-            for layer in range(len(learner.net.beta)):
+            for layer in range(len(learner.net.threshold)):
                 key = [name, str(layer)]
                 n = int(u_at[layer + 1] - u_at[layer])
                 spikes.add_metric(key, int(total[layer]))

@@ -79,7 +79,7 @@ class Stream:
         self.teaching = Teaching(config, every_ms)
         self.classes, self.schedule, self.recall = self.teaching.classes, self.teaching.schedule, self.teaching.recall
         self.position = Position(config, spec.dt_us)
-        self.stats = StreamStats(len(self.learner.net.beta))
+        self.stats = StreamStats(len(self.learner.net.threshold))
         self.norms = WeightNorms()
         self.last_final_us = self.last_close_us = -1
 

@@ -20,7 +20,7 @@ class WeightNorms:
     def look(self, learner: AnyLearner) -> list[tuple[float, float]]:
         """Norm and change of each layer, a fixed learner's head last; 0 where there is nothing to compare with."""
         out = []
-        layers = len(learner.net.beta) + isinstance(learner, FixedLearner)
+        layers = len(learner.net.threshold) + isinstance(learner, FixedLearner)
         for layer in range(layers):
             weight = learner.weights(layer)
             before = self._before.get(layer)
@@ -37,7 +37,7 @@ class WeightNorms:
 def weight_digest(learner: AnyLearner) -> str:
     """Digest (CRC-32) of everything learnt, and of nothing that passes: it stays while nothing is learnt."""
     crc = 0
-    for layer in range(len(learner.net.beta)):
+    for layer in range(len(learner.net.threshold)):
         crc = zlib.crc32(learner.weights(layer).tobytes(), crc)
     for name, array in sorted(learner.state().items()):
         if name in ("n_out", "square") or name.startswith("head."):

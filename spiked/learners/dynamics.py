@@ -1,0 +1,149 @@
+"""What a stack of layers does in a step: membrane (Eq. 4, 18, 20), threshold (Eq. 5, 51-52), reset (Eq. 21).
+
+::
+
+    I[t] = alpha I[t-1] + W X[t] + V S[t-1]                 W X[t] + V S[t-1] itself without a synaptic current
+    U[t] = beta U[t-1] + I[t] - theta S[t-1]                reset by subtraction (Eq. 4, 20)
+    U[t] = beta U[t-1] (1 - S[t-1]) + I[t]                  reset to zero (Eq. 21, which misprints X[t+1] as X[t])
+    U[t] = 0                                                for `hold` steps after a spike: the refractory period
+    b[t] = rho b[t-1] + jump S[t-1]                         adaptation (Eq. 52; coupled: jump = 1 - rho)
+    S[t] = 1 if U[t] > theta + b[t] else 0                  strict (Eq. 5, 51)
+
+with ``beta = exp(-dt / tau_mem)`` (Eq. 18; Eq. 3's e^(-1/tau) assumes dt = 1). The reset takes off the threshold at
+rest, not the adapted one, as Bellec et al. (2020) do. A spike reaches the layer above in its own step, and its own
+layer in the next, both later by the neuron's axonal delay. A step costs one pass over the neurons and one row of
+weights for each active input: silence is cheap.
+"""
+
+from __future__ import annotations
+
+from spiked.learners.jit import kernel
+
+
+@kernel
+def leak(net, state, layer):  # type: ignore[no-untyped-def]
+    """Let one layer's membranes, currents and adaptation decay, and take back what the last spikes cost."""
+    a, b = net.u_at[layer], net.u_at[layer + 1]
+    u, s, beta = state.membrane[a:b], state.spike[a:b], net.beta[a:b]
+    theta = net.threshold[layer]
+    if net.to_zero[layer]:
+        for j in range(b - a):
+            u[j] = beta[j] * u[j] * (1 - s[j])
+    else:
+        for j in range(b - a):
+            u[j] = beta[j] * u[j] - theta * s[j]
+    if net.alpha[layer] > 0:
+        alpha, current = net.alpha[layer], state.current[a:b]
+        for j in range(b - a):
+            current[j] = alpha * current[j]
+    if net.jump[layer] > 0:
+        rho, jump, adaptation = net.rho[layer], net.jump[layer], state.adaptation[a:b]
+        for j in range(b - a):
+            adaptation[j] = rho * adaptation[j] + jump * s[j]
+
+
+@kernel
+def fire(net, state, layer):  # type: ignore[no-untyped-def]
+    """Fire the neurons of one layer that are above threshold, and find whose spikes arrive; returns how many fired."""
+    a, b = net.u_at[layer], net.u_at[layer + 1]
+    u, s = state.membrane[a:b], state.spike[a:b]
+    spiked, quiet, adaptation = state.spiked[a:b], state.quiet[a:b], state.adaptation[a:b]
+    theta, hold = net.threshold[layer], net.hold[layer]
+    if net.alpha[layer] > 0:
+        current = state.current[a:b]
+        for j in range(b - a):
+            u[j] += current[j]
+    if hold > 0:
+        wait = state.wait[a:b]
+        for j in range(b - a):
+            if wait[j] > 0:
+                wait[j] -= 1
+            if wait[j] > 0:
+                u[j] = 0
+    n = 0
+    for j in range(b - a):
+        if u[j] > theta + adaptation[j]:
+            s[j] = 1
+            quiet[j] = 0
+            spiked[n] = j
+            n += 1
+        else:
+            s[j] = 0
+            quiet[j] += 1
+    state.total[layer] += n
+    if hold > 0:
+        for k in range(n):
+            state.wait[a + spiked[k]] = hold + 1
+    state.n_spiked[layer] = n
+    if net.longest[layer] > 0:
+        _send_on(net, state, layer, n)
+    return n
+
+
+@kernel
+def _send_on(net, state, layer, n):  # type: ignore[no-untyped-def]
+    """Put this step's spikes on the line, and take off it those that arrive now."""
+    a, b = net.u_at[layer], net.u_at[layer + 1]
+    spiked, size, now = state.spiked[a:b], len(state.line), state.line_now[0]
+    for k in range(n):
+        j = a + spiked[k]
+        state.line[(now + net.delay[j]) % size, j] = 1
+    arrived = 0
+    row = state.line[now]
+    for j in range(b - a):
+        if row[a + j]:
+            row[a + j] = 0
+            spiked[arrived] = j
+            arrived += 1
+    state.n_spiked[layer] = arrived
+
+
+@kernel
+def next_step(net, state):  # type: ignore[no-untyped-def]
+    """End a step: the line of delayed spikes moves on."""
+    if len(state.line) > 1:
+        state.line_now[0] = (state.line_now[0] + 1) % len(state.line)
+
+
+@kernel
+def integrate(net, state, layer, indices, counts, n_active, first_row):  # type: ignore[no-untyped-def]
+    """Add the rows ``first_row + indices`` times `counts` (the first `n_active`) to what drives one layer."""
+    a, b = net.u_at[layer], net.u_at[layer + 1]
+    n = b - a
+    into = state.current[a:b] if net.alpha[layer] > 0 else state.membrane[a:b]
+    for k in range(n_active):
+        at = net.w_at[layer] + (first_row + indices[k]) * n
+        row = net.weight[at : at + n]
+        x = counts[k]
+        for j in range(n):
+            into[j] += x * row[j]
+
+
+@kernel
+def integrate_spikes(net, state, layer, source):  # type: ignore[no-untyped-def]
+    """Add the rows of the spikes that arrive from layer `source`: the one below, or the layer itself."""
+    a, b = net.u_at[layer], net.u_at[layer + 1]
+    n = b - a
+    into = state.current[a:b] if net.alpha[layer] > 0 else state.membrane[a:b]
+    heard = state.spiked[net.u_at[source] : net.u_at[source + 1]]
+    first = net.sizes[layer] if source == layer else 0
+    for k in range(state.n_spiked[source]):
+        at = net.w_at[layer] + (first + heard[k]) * n
+        row = net.weight[at : at + n]
+        for j in range(n):
+            into[j] += row[j]
+
+
+@kernel
+def lif_step(net, state, indices, counts):  # type: ignore[no-untyped-def]
+    """One step of the whole stack."""
+    for layer in range(len(net.threshold)):
+        leak(net, state, layer)
+        if net.recurrent[layer]:
+            integrate_spikes(net, state, layer, layer)
+        if layer == 0:
+            integrate(net, state, 0, indices, counts, len(indices), 0)
+        else:
+            integrate_spikes(net, state, layer, layer - 1)
+        fire(net, state, layer)
+    next_step(net, state)
