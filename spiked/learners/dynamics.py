@@ -106,17 +106,31 @@ def next_step(net, state):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _add_rows(into, weight, at, n, rows, counts, n_rows):  # type: ignore[no-untyped-def]
+    """Add `rows` of the weights that begin at `at`, times `counts`; four a pass, as each pass costs one over `into`."""
+    k = 0
+    while k + 4 <= n_rows:
+        a, b = weight[at + rows[k] * n : at + rows[k] * n + n], weight[at + rows[k + 1] * n : at + rows[k + 1] * n + n]
+        c = weight[at + rows[k + 2] * n : at + rows[k + 2] * n + n]
+        d = weight[at + rows[k + 3] * n : at + rows[k + 3] * n + n]
+        x, y, z, w = counts[k], counts[k + 1], counts[k + 2], counts[k + 3]
+        for j in range(n):
+            into[j] += (x * a[j] + y * b[j]) + (z * c[j] + w * d[j])
+        k += 4
+    while k < n_rows:
+        a, x = weight[at + rows[k] * n : at + rows[k] * n + n], counts[k]
+        for j in range(n):
+            into[j] += x * a[j]
+        k += 1
+
+
+@kernel
 def integrate(net, state, layer, indices, counts, n_active, first_row):  # type: ignore[no-untyped-def]
     """Add the rows ``first_row + indices`` times `counts` (the first `n_active`) to what drives one layer."""
     a, b = net.u_at[layer], net.u_at[layer + 1]
     n = b - a
     into = state.current[a:b] if net.alpha[layer] > 0 else state.membrane[a:b]
-    for k in range(n_active):
-        at = net.w_at[layer] + (first_row + indices[k]) * n
-        row = net.weight[at : at + n]
-        x = counts[k]
-        for j in range(n):
-            into[j] += x * row[j]
+    _add_rows(into, net.weight, net.w_at[layer] + first_row * n, n, indices, counts, n_active)
 
 
 @kernel
@@ -126,12 +140,8 @@ def integrate_spikes(net, state, layer, source):  # type: ignore[no-untyped-def]
     n = b - a
     into = state.current[a:b] if net.alpha[layer] > 0 else state.membrane[a:b]
     heard = state.spiked[net.u_at[source] : net.u_at[source + 1]]
-    first = net.sizes[layer] if source == layer else 0
-    for k in range(state.n_spiked[source]):
-        at = net.w_at[layer] + (first + heard[k]) * n
-        row = net.weight[at : at + n]
-        for j in range(n):
-            into[j] += row[j]
+    at = net.w_at[layer] + (net.sizes[layer] * n if source == layer else 0)
+    _add_rows(into, net.weight, at, n, heard, state.ones, state.n_spiked[source])
 
 
 @kernel

@@ -16,9 +16,9 @@ filtered by that membrane's decay ``kappa``: ``eps_ij[t] = kappa eps_ij[t-1] + p
 ``d Q`` off ``F[i]`` and adds ``d (Q K1 - K2)`` to ``D[i]``. This is exact for the hidden layer next to the output;
 below that, the filters of the layers further up are left out (they do not factor).
 
-The matrix that collects (`sink`) holds *minus* the gradient, so that it may be the weights themselves: learning at
-every step is then ``W = sink - xhat G``, exact without ever touching a row whose input is silent. The powers of beta
-are kept in range by a new origin every few time constants; the running sums are float64.
+What collects the descent is the weights themselves: learning at every step is ``W = stored - xhat G``, exact without
+ever touching a row whose input is silent. The powers of beta are kept in range by a new origin every few time
+constants; the running sums are float64. (`eligibility` has the form that gathers a window's gradient, for any neuron.)
 """
 
 from __future__ import annotations
@@ -44,12 +44,10 @@ class Influence(NamedTuple):
     xhat : float64[sum n_in]; traces, times beta^-r.
     live, n_live, is_live : the rows whose trace is not zero, as a list and as flags.
     last : int64[sum n_in]; clock at each row's last event.
-    touched : uint8[sum n_in]; rows whose sink may hold something.
-    sink : float[sum n_in * n]; minus the gradient so far, up to the lazy part.
     filtered : float[...]; F of the hidden layers.
     g : float64[sum n]; G of the output layer, Q of the others.
     k1, k2 : float64[sum n]; K1, K2 of the hidden layers.
-    pull_sink, pull_filtered : float[sum n]; what an event of size 1 takes off its row in this step.
+    pull_weight, pull_filtered : float[sum n]; what an event of size 1 takes off its row in this step.
     event : float[1]; size of the present event.
     ones : float32[sum n]; size of a spike, as that of an event.
     power : float64[L, 3]; beta^r, kappa^r, and r itself.
@@ -63,13 +61,11 @@ class Influence(NamedTuple):
     n_live: NDArray[np.int64]
     is_live: NDArray[np.uint8]
     last: NDArray[np.int64]
-    touched: NDArray[np.uint8]
-    sink: NDArray[np.floating]
     filtered: NDArray[np.floating]
     g: NDArray[np.float64]
     k1: NDArray[np.float64]
     k2: NDArray[np.float64]
-    pull_sink: NDArray[np.floating]
+    pull_weight: NDArray[np.floating]
     pull_filtered: NDArray[np.floating]
     event: NDArray[np.floating]
     ones: NDArray[np.float32]
@@ -78,8 +74,8 @@ class Influence(NamedTuple):
     clock: NDArray[np.int64]
 
 
-def make_influence(net: Lif, immediate: bool) -> Influence:
-    """Influence at rest; `immediate` makes the weights themselves the sink."""
+def make_influence(net: Lif) -> Influence:
+    """Influence at rest."""
     n_layers = len(net.threshold)
     x_at = np.concatenate([[0], np.cumsum(net.sizes[:-1])]).astype(np.int64)
     n_in, n = int(x_at[-1]), int(net.u_at[-1])
@@ -99,13 +95,11 @@ def make_influence(net: Lif, immediate: bool) -> Influence:
         n_live=np.zeros(n_layers, np.int64),
         is_live=np.zeros(n_in, np.uint8),
         last=np.zeros(n_in, np.int64),
-        touched=np.zeros(n_in, np.uint8),
-        sink=net.weight if immediate else np.zeros_like(net.weight),
         filtered=np.zeros(max(1, int(net.w_at[n_layers - 1])), net.weight.dtype),
         g=np.zeros(n),
         k1=np.zeros(n),
         k2=np.zeros(n),
-        pull_sink=np.zeros(n, net.weight.dtype),
+        pull_weight=np.zeros(n, net.weight.dtype),
         pull_filtered=np.zeros(n, net.weight.dtype),
         event=np.zeros(1, net.weight.dtype),
         ones=np.ones(n, np.float32),
@@ -131,10 +125,10 @@ def tick(net, inf, layer):  # type: ignore[no-untyped-def]
     a, b = net.u_at[layer], net.u_at[layer + 1]
     if layer + 1 == len(net.threshold):
         for j in range(a, b):
-            inf.pull_sink[j] = -inf.g[j]
+            inf.pull_weight[j] = -inf.g[j]
     else:
         for j in range(a, b):
-            inf.pull_sink[j] = inf.g[j] * inf.k1[j] - inf.k2[j]
+            inf.pull_weight[j] = inf.g[j] * inf.k1[j] - inf.k2[j]
             inf.pull_filtered[j] = inf.g[j]
 
 
@@ -145,22 +139,21 @@ def row_events(net, inf, layer, rows, counts, n_rows):  # type: ignore[no-untype
     a, x0, w0 = net.u_at[layer], inf.x_at[layer], net.w_at[layer]
     hidden = layer + 1 < len(net.threshold)
     power = inf.power[layer, 0]
-    pull_sink, pull_filtered = inf.pull_sink[a : a + n], inf.pull_filtered[a : a + n]
+    pull_weight, pull_filtered = inf.pull_weight[a : a + n], inf.pull_filtered[a : a + n]
     for k in range(n_rows):
         i = rows[k]
         entry, at = x0 + i, w0 + i * n
         inf.event[0] = counts[k] / power
         d = inf.event[0]  # in the type of the weights, so that a row is one pass in that type
-        sink = inf.sink[at : at + n]
+        weight = net.weight[at : at + n]
         for j in range(n):
-            sink[j] -= d * pull_sink[j]
+            weight[j] -= d * pull_weight[j]
         if hidden:
             filtered = inf.filtered[at : at + n]
             for j in range(n):
                 filtered[j] -= d * pull_filtered[j]
         inf.xhat[entry] += d
         inf.last[entry] = inf.clock[0]
-        inf.touched[entry] = 1
         if not inf.is_live[entry]:
             inf.is_live[entry] = 1
             inf.live[x0 + inf.n_live[layer]] = i
@@ -169,7 +162,7 @@ def row_events(net, inf, layer, rows, counts, n_rows):  # type: ignore[no-untype
 
 @kernel
 def add_rows(net, inf, layer, rows, counts, n_rows, membrane):  # type: ignore[no-untyped-def]
-    """Add rows of the weights as they stand now, where the sink is the weights, times `counts`."""
+    """Add rows of the weights as they stand now, the lazy part included, times `counts`."""
     n = net.sizes[layer + 1]
     a, x0, w0 = net.u_at[layer], inf.x_at[layer], net.w_at[layer]
     hidden = layer + 1 < len(net.threshold)
@@ -178,14 +171,14 @@ def add_rows(net, inf, layer, rows, counts, n_rows, membrane):  # type: ignore[n
         i, x = rows[k], counts[k]
         at = w0 + i * n
         xhat = inf.xhat[x0 + i]
-        sink = inf.sink[at : at + n]
+        weight = net.weight[at : at + n]
         if hidden:
             filtered = inf.filtered[at : at + n]
             for j in range(n):
-                membrane[j] += x * (sink[j] - filtered[j] * k1[j] - xhat * k2[j])
+                membrane[j] += x * (weight[j] - filtered[j] * k1[j] - xhat * k2[j])
         else:
             for j in range(n):
-                membrane[j] += x * (sink[j] - xhat * g[j])
+                membrane[j] += x * (weight[j] - xhat * g[j])
 
 
 @kernel
@@ -209,7 +202,7 @@ def accumulate(net, inf, layer, psi, signal):  # type: ignore[no-untyped-def]
 
 @kernel
 def settle(net, inf, layer):  # type: ignore[no-untyped-def]
-    """Write the lazy part of every live row into the sink, and start collecting anew (the eligibility stays)."""
+    """Write the lazy part of every live row into the weights, and start collecting anew (the eligibility stays)."""
     n = net.sizes[layer + 1]
     a = net.u_at[layer]
     top = layer + 1 == len(net.threshold)
@@ -218,14 +211,14 @@ def settle(net, inf, layer):  # type: ignore[no-untyped-def]
         i = inf.live[inf.x_at[layer] + k]
         xhat = inf.xhat[inf.x_at[layer] + i]
         at = net.w_at[layer] + i * n
-        sink = inf.sink[at : at + n]
+        weight = net.weight[at : at + n]
         if top:
             for j in range(n):
-                sink[j] -= xhat * g[j]
+                weight[j] -= xhat * g[j]
         else:
             filtered = inf.filtered[at : at + n]
             for j in range(n):
-                sink[j] -= filtered[j] * k1[j] + xhat * k2[j]
+                weight[j] -= filtered[j] * k1[j] + xhat * k2[j]
     if top:
         g[:] = 0.0
     k1[:] = 0.0
@@ -271,7 +264,7 @@ def new_origin(net, inf, layer):  # type: ignore[no-untyped-def]
 
 @kernel
 def forget(net, inf):  # type: ignore[no-untyped-def]
-    """Influence to rest; what the sink holds stays."""
+    """Influence to rest; the weights stay."""
     for layer in range(len(net.threshold)):
         n = net.sizes[layer + 1]
         top = layer + 1 == len(net.threshold)

@@ -91,7 +91,7 @@ class Lif(NamedTuple):
 
 
 class LifState(NamedTuple):
-    """The dynamics of a stack. `total` and `quiet` are counts; the rest is what a reset puts to rest.
+    """The dynamics of a stack. The last three are counts and a constant; the rest is what a reset puts to rest.
 
     Attributes
     ----------
@@ -106,6 +106,7 @@ class LifState(NamedTuple):
     line_now : int64[1]; the ring's row of this step.
     total : int64[L]; spikes since the last read-out.
     quiet : int64[sum n]; steps since each neuron last fired.
+    ones : float32[sum n]; size of a spike, as that of an event.
     """
 
     membrane: NDArray[np.floating]
@@ -119,6 +120,7 @@ class LifState(NamedTuple):
     line_now: NDArray[np.int64]
     total: NDArray[np.int64]
     quiet: NDArray[np.int64]
+    ones: NDArray[np.float32]
 
 
 def decay(tau_ms: float, dt_ms: float) -> float:
@@ -176,12 +178,13 @@ def make_lif_state(net: Lif) -> LifState:
         line_now=np.zeros(1, np.int64),
         total=np.zeros(n_layers, np.int64),
         quiet=np.zeros(n, np.int64),
+        ones=np.ones(n, np.float32),
     )
 
 
 def rest_lif(state: LifState) -> None:
     """Put the dynamics to rest; the counts of spikes go on."""
-    for array in state[:-2]:
+    for array in state[:-3]:
         array[...] = 0
 
 

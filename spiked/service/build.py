@@ -5,16 +5,24 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spiked.io.binner import BinnerSpec
 from spiked.io.events import Geometry
 from spiked.learners.fixed import FixedLearner, FixedSpec
-from spiked.learners.lif import LayerSpec, layer_weight, make_lif
-from spiked.learners.receptive import dense_weights, edge_fields
+from spiked.learners.gradient import GradientLearner, GradientSpec
+from spiked.learners.lif import LayerSpec, Lif, layer_weight, make_lif
+from spiked.learners.objectives import NEEDS_SPIKES
+from spiked.learners.receptive import GAIN, dense_weights, edge_fields
+from spiked.learners.regularisers import Regularisers
 from spiked.learners.rtrl import RtrlLearner, RtrlSpec
-from spiked.service.config import Stream
+from spiked.service.config import Layer, Stream
 
-AnyLearner = FixedLearner | RtrlLearner
+AnyLearner = FixedLearner | RtrlLearner | GradientLearner
+
+DENSE_GAIN = 2.0
+SLOPES = {"spike": 0.0, "noisy_spike": 0.2}
+"""Slopes of surrogates where the configuration names none; of the others, 2."""
 
 
 def binner_spec(stream: Stream) -> BinnerSpec:
@@ -38,35 +46,82 @@ def build_learner(stream: Stream, n_classes: int | None = None) -> AnyLearner:
     `n_classes` takes the place of the configuration's own number of classes.
     """
     network, learning = stream.network, stream.learning
-    spec = binner_spec(stream)
-    grid, rng = spec.grid, np.random.default_rng(network.seed)
-    layers = [LayerSpec(layer.neurons, layer.tau_mem_ms, layer.threshold, layer.reset) for layer in network.layers]
     n_out = network.outputs or (len(network.classes) if n_classes is None else n_classes)
-    gradient = network.head == "gradient"
-    if gradient:
-        fires = learning.objective == "rate_ce" or network.decoder == "rate"
-        layers.append(LayerSpec(max(1, n_out), network.tau_out_ms, 1.0 if fires else math.inf))
-    net = make_lif(spec.n_channels, layers, stream.dt_ms)
-    first = network.layers[0]
-    layer_weight(net, 0)[...] = edge_fields(rng, grid.width, grid.height, grid.planes, first.neurons, first.field_px)
-    for k in range(1, len(network.layers)):
-        layer_weight(net, k)[...] = dense_weights(rng, int(net.sizes[k]), int(net.sizes[k + 1]), 2.0)
-    if not gradient:
+    if network.head != "gradient":
         fixed = FixedSpec(network.head, tuple(network.trace_ms), network.ridge)
-        return FixedLearner(net, n_out, fixed, stream.dt_ms)
-    return RtrlLearner(
-        net,
-        RtrlSpec(
+        return FixedLearner(build_network(stream), n_out, fixed, stream.dt_ms)
+    fires = learning.objective in NEEDS_SPIKES or network.decoder != "membrane"
+    read_out = LayerSpec(max(1, n_out) * network.population, network.tau_out_ms, 1.0 if fires else math.inf)
+    net = build_network(stream, read_out)
+    slope = SLOPES.get(learning.surrogate, 2.0) if learning.surrogate_slope is None else learning.surrogate_slope
+    if learning.update == "step":
+        each_step = RtrlSpec(
             objective=learning.objective,
             surrogate=learning.surrogate,
-            surrogate_slope=learning.surrogate_slope,
+            surrogate_slope=slope,
             feedback=learning.feedback,
-            update=learning.update,
-            optimizer=learning.optimizer,
             rate=learning.rate,
             decoder=network.decoder,
             decoder_tau_ms=max(network.trace_ms),
-        ),
-        stream.dt_ms,
-        network.seed,
+        )
+        return RtrlLearner(net, each_step, stream.dt_ms, network.seed)
+    r = learning.regularisers
+    spec = GradientSpec(
+        objective=learning.objective,
+        surrogate=learning.surrogate,
+        surrogate_slope=slope,
+        feedback=learning.feedback,
+        optimizer=learning.optimizer,
+        rate=learning.rate,
+        decays_rate=learning.decays_rate,
+        error_threshold=learning.error_threshold,
+        decoder=network.decoder,
+        population=network.population,
+        decoder_tau_ms=max(network.trace_ms),
+        regularisers=Regularisers(r.l1, r.upper, r.upper_hz, r.upper_power, r.lower, r.lower_hz),
     )
+    return GradientLearner(net, spec, stream.dt_ms, network.seed)
+
+
+def build_network(stream: Stream, read_out: LayerSpec | None = None) -> Lif:
+    """Lay out a stream's feature layers, and a read-out above them, with their first weights (0 in the read-out)."""
+    network = stream.network
+    spec, rng = binner_spec(stream), np.random.default_rng(network.seed)
+    own = np.random.default_rng([network.seed, 0x0DECA7])  # apart, so that the weights do not depend on these draws
+    layers = [_layer(layer, own) for layer in network.layers] + ([read_out] if read_out else [])
+    net = make_lif(spec.n_channels, layers, stream.dt_ms)
+    grid = spec.grid
+    for k, layer in enumerate(network.layers):
+        below, n = int(net.sizes[k]), layer.neurons
+        weight = layer_weight(net, k)
+        if (layer.weights or ("edges" if k == 0 else "dense")) == "edges":
+            fields = edge_fields(rng, grid.width, grid.height, grid.planes, n, layer.field_px)
+            weight[:below] = fields if layer.gain is None else fields * np.float32(layer.gain / GAIN)
+        else:
+            weight[:below] = dense_weights(rng, below, n, DENSE_GAIN if layer.gain is None else layer.gain)
+        if layer.recurrent:
+            loops = dense_weights(own, n, n, layer.recurrent_gain / math.sqrt(layer.recurrent_density))
+            loops[own.random((n, n)) >= layer.recurrent_density] = 0
+            weight[below:] = loops
+    return net
+
+
+def _layer(layer: Layer, rng: np.random.Generator) -> LayerSpec:
+    adaptive = layer.adaptive
+    return LayerSpec(
+        neurons=layer.neurons,
+        tau_mem_ms=_drawn(layer.tau_mem_ms, layer.neurons, rng),
+        threshold=layer.threshold,
+        reset=layer.reset,
+        recurrent=layer.recurrent,
+        tau_syn_ms=layer.tau_syn_ms,
+        refractory_ms=layer.refractory_ms,
+        tau_adapt_ms=adaptive.tau_ms if adaptive else 0.0,
+        jump=adaptive.jump if adaptive else None,
+        delay_ms=_drawn(layer.delay_ms, layer.neurons, rng),
+    )
+
+
+def _drawn(value: float | list[float], n: int, rng: np.random.Generator) -> float | NDArray[np.float64]:
+    """One value for all, or one for each neuron drawn evenly between two bounds."""
+    return rng.uniform(value[0], value[1], n) if isinstance(value, list) else value

@@ -77,25 +77,29 @@ class Security(Section):
 
 
 class Adaptive(Section):
-    """``adaptive`` of a layer: a threshold that rises with each spike (Eq. 51-52)."""
+    """``adaptive`` of a layer: a threshold that rises with each spike (Eq. 51-52), coupled where `jump` is left out."""
 
     tau_ms: Positive
-    jump: NotNegative
+    jump: NotNegative | None = None
 
 
 class Layer(Section):
     """One entry of ``network.layers``."""
 
     neurons: Annotated[int, Meta(ge=1, le=1 << 20)] = 256
-    tau_mem_ms: Positive = 20.0
+    tau_mem_ms: Positive | Annotated[list[Positive], Meta(min_length=2, max_length=2)] = 20.0
     threshold: Positive = 1.0
     reset: Literal["subtract", "zero"] = "subtract"
+    weights: Literal["edges", "dense", ""] = ""
     field_px: NotNegative = 0.0
+    gain: Positive | None = None
     recurrent: bool = False
+    recurrent_gain: NotNegative = 0.3
+    recurrent_density: Annotated[float, Meta(gt=0, le=1)] = 1.0
     tau_syn_ms: NotNegative = 0.0
     refractory_ms: NotNegative = 0.0
     adaptive: Adaptive | None = None
-    delay_ms: NotNegative = 0.0
+    delay_ms: NotNegative | Annotated[list[NotNegative], Meta(min_length=2, max_length=2)] = 0.0
 
 
 class Network(Section):
@@ -116,17 +120,35 @@ class Network(Section):
     seed: Whole = 0
 
 
+class Regularisers(Section):
+    """``regularisers`` of ``[learning]``: strengths (0: off) and bounds of activity (Eq. 39-41)."""
+
+    l1: NotNegative = 0.0
+    upper: NotNegative = 0.0
+    upper_hz: NotNegative = 50.0
+    upper_power: Annotated[int, Meta(ge=1, le=2)] = 2
+    lower: NotNegative = 0.0
+    lower_hz: NotNegative = 1.0
+
+
 class Learning(Section):
     """``[learning]``: how the network learns. `rule` follows from the head where it is not given."""
 
-    rule: Literal["rtrl", "eprop", "stdp", "none", ""] = ""
-    objective: Literal["membrane_ce", "membrane_mse", "rate_ce"] = "membrane_ce"
-    surrogate: Literal["fast_sigmoid", "sigmoid", "triangular"] = "fast_sigmoid"
-    surrogate_slope: Positive = 2.0
-    feedback: Literal["symmetric", "random", "local", "direct"] = "symmetric"
+    rule: Literal["rtrl", "eprop", "stdp", "perturbation", "none", ""] = ""
+    objective: Literal[
+        "membrane_ce", "membrane_mse", "rate_ce", "rate_mse", "max_membrane", "sum_membrane", "latency_ce",
+        "spike_time_mse", "relative_time_mse", "reward",
+    ] = "membrane_ce"  # fmt: skip
+    surrogate: Literal["fast_sigmoid", "sigmoid", "triangular", "spike", "noisy_spike"] = "fast_sigmoid"
+    surrogate_slope: NotNegative | None = None
+    feedback: Literal["symmetric", "random", "direct", "adaptive", "local"] = "symmetric"
     update: Literal["window", "step"] = "window"
-    optimizer: Literal["sgd", "rms"] = "rms"
+    optimizer: Literal["sgd", "rms", "momentum", "bounded"] = "rms"
     rate: NotNegative = 2e-3
+    decays_rate: NotNegative = 0.0
+    error_threshold: NotNegative = 0.0
+    regularisers: Regularisers = field(default_factory=Regularisers)
+    sparse_steps: Whole = 0
     window_ms: Positive = 500.0
     memory_ms: NotNegative = 2000.0
     enabled: bool = True

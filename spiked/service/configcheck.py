@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from spiked.service.config import Config, ConfigError, Learning, Network, Stream
+from spiked.service.config import Config, ConfigError, Network, Stream
+from spiked.service.rulecheck import check_rule
 
 MAX_ARRAY_BYTES = 1 << 30
 """Largest single array (weights of a layer, precision of a head) that a configuration may ask for."""
@@ -46,7 +47,7 @@ def check_stream(place: str, stream: Stream, config: Config) -> None:
     if not stream.learning.rule:
         stream.learning.rule = "rtrl" if stream.network.head == "gradient" else "none"
     _check_network(f"{place}.network", stream.network)
-    _check_learning(f"{place}.learning", stream.learning, stream.network)
+    check_rule(f"{place}.learning", stream.learning, stream.network)
     if stream.memory.methods:
         raise ConfigError(
             f"{place}.memory.methods: {stream.memory.methods[0]!r} is not available in this version; allowed: []"
@@ -58,7 +59,7 @@ def _check_memory(place: str, stream: Stream) -> None:
     d, network = stream.downsample, stream.network
     below = stream.planes * -(-stream.width // d) * -(-stream.height // d)
     for k, layer in enumerate(network.layers):
-        n_bytes = 4 * below * layer.neurons
+        n_bytes = 4 * (below + layer.recurrent * layer.neurons) * layer.neurons
         if n_bytes > MAX_ARRAY_BYTES:
             raise ConfigError(
                 f"{place}.network.layers[{k}].neurons: {layer.neurons} neurons on {below} channels take "
@@ -75,13 +76,13 @@ def _check_memory(place: str, stream: Stream) -> None:
 
 
 def _check_network(place: str, network: Network) -> None:
-    later = {
-        "recurrent": False, "tau_syn_ms": 0.0, "refractory_ms": 0.0, "adaptive": None, "delay_ms": 0.0,
-    }  # fmt: skip
     for k, layer in enumerate(network.layers):
-        for name, off in later.items():
-            if getattr(layer, name) != off:
-                raise ConfigError(f"{place}.layers[{k}].{name}: not available in this version; leave it out")
+        for name in ("tau_mem_ms", "delay_ms"):
+            bounds = getattr(layer, name)
+            if isinstance(bounds, list) and bounds[0] > bounds[1]:
+                raise ConfigError(f"{place}.layers[{k}].{name}: {bounds}; the smaller bound first")
+        if layer.weights == "edges" and k > 0:
+            raise ConfigError(f'{place}.layers[{k}].weights: "edges" look at the sensor; layers above take "dense"')
     if len(set(network.classes)) != len(network.classes):
         raise ConfigError(f"{place}.classes: a name stands twice")
     for k, name in enumerate(network.classes):
@@ -93,36 +94,3 @@ def _check_network(place: str, network: Network) -> None:
         raise ConfigError(f"{place}.classes: {len(network.classes)}; at most max_classes, {network.max_classes}")
     if network.outputs and network.head != "gradient":
         raise ConfigError(f'{place}.head: {network.head!r} tells classes apart; outputs need head = "gradient"')
-    if network.decoder not in ("rate", "membrane"):
-        raise ConfigError(
-            f"{place}.decoder: {network.decoder!r} is not available in this version; allowed: 'rate', 'membrane'"
-        )
-    if network.population != 1:
-        raise ConfigError(f"{place}.population: {network.population} is not available in this version; allowed: 1")
-
-
-def _check_learning(place: str, learning: Learning, network: Network) -> None:
-    if learning.rule in ("eprop", "stdp"):
-        raise ConfigError(f"{place}.rule: {learning.rule!r} is not available in this version; allowed: 'rtrl', 'none'")
-    if learning.rule == "rtrl" and network.head != "gradient":
-        raise ConfigError(
-            f'{place}.rule: "rtrl" moves the features under head = {network.head!r}, whose statistics then go stale; '
-            'use head = "gradient", or rule = "none"'
-        )
-    if learning.rule == "none" and network.head == "gradient":
-        raise ConfigError(
-            f'{place}.rule: "none", but head = "gradient" learns by a rule; use "rtrl", or enabled = false'
-        )
-    if learning.feedback == "local":
-        raise ConfigError(
-            f"{place}.feedback: 'local' is not available in this version; allowed: 'symmetric', 'random', 'direct'"
-        )
-    if learning.update == "step":
-        if learning.objective == "rate_ce":
-            raise ConfigError(f'{place}.update: "step", but objective "rate_ce" is known only at a window\'s end')
-        if learning.optimizer != "sgd":
-            raise ConfigError(
-                f'{place}.optimizer: {learning.optimizer!r} needs whole windows; update "step" goes with "sgd"'
-            )
-    if network.outputs and learning.objective != "membrane_mse":
-        raise ConfigError(f'{place}.objective: {learning.objective!r} is for classes; outputs go with "membrane_mse"')

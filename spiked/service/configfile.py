@@ -168,12 +168,16 @@ def effective_toml(config: Config) -> str:
             for stream in table:
                 lines.append("[[stream]]")
                 nested = {k: stream.pop(k) for k in PER_STREAM}
-                lines += [f"{k} = {_toml(v)}" for k, v in stream.items()] + [""]
+                lines += [*_entries(stream), ""]
                 for key, inner in nested.items():
-                    lines += [f"[stream.{key}]"] + [f"{k} = {_toml(v)}" for k, v in inner.items()] + [""]
+                    lines += [f"[stream.{key}]", *_entries(inner), ""]
         else:
-            lines += [f"[{name}]"] + [f"{k} = {_toml(v)}" for k, v in table.items()] + [""]
+            lines += [f"[{name}]", *_entries(table), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _entries(table: dict[str, Any]) -> list[str]:
+    return [f"{k} = {_toml(v)}" for k, v in table.items() if v is not None]
 
 
 def _toml(value: Any) -> str:
@@ -195,5 +199,8 @@ def learner_digest(stream: Stream) -> str:
         k: v for k, v in msgspec.to_builtins(stream.network).items() if k not in ("classes", "max_classes")
     }
     learning = stream.learning
-    what["learning"] = [learning.rule, learning.feedback, learning.update, learning.optimizer, learning.objective]
+    what["learning"] = [
+        learning.rule, learning.feedback, learning.update, learning.optimizer, learning.objective,
+        learning.decays_rate > 0, learning.sparse_steps,
+    ]  # fmt: skip
     return hashlib.sha256(msgspec.json.encode(what, order="deterministic")).hexdigest()[:16]

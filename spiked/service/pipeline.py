@@ -231,7 +231,9 @@ class Stream:
                 name, confidence = self.classes[number], float(probabilities[number])
             self.stats.predictions[name or "vector"] = self.stats.predictions.get(name or "vector", 0) + 1
             if closes and label != UNLABELLED:
-                if vectors:
+                if self.teaching.by_reward:
+                    self.stats.loss_of(-float(self.teaching.vectors[label][0]))
+                elif vectors:
                     self.stats.loss_of(float(np.mean((scores - self.teaching.vectors[label]) ** 2)))
                 else:
                     self.stats.judge(self.classes[label], number == label, float(probabilities[label]))

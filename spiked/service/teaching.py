@@ -38,6 +38,7 @@ class Teaching:
 
     def __init__(self, config: Stream, every_ms: float) -> None:
         self.stream, self.network = config.id, config.network
+        self.by_reward = config.learning.objective == "reward"
         self.classes = list(config.network.classes)
         self.vectors: list[NDArray[np.float32]] = []
         window, every = (max(1, round(ms / config.dt_ms)) for ms in (config.learning.window_ms, every_ms))
@@ -86,10 +87,10 @@ class Teaching:
             ``target`` if the stream cannot be taught that; nothing has changed.
         """
         self._check_value(target)
-        if isinstance(target, np.ndarray):
+        if isinstance(target, (np.ndarray, float)):
             self._forget_vectors()
-            self.vectors.append(target.astype(np.float32))
-            return len(self.vectors) - 1, "vector"
+            self.vectors.append(np.atleast_1d(np.asarray(target, np.float32)))
+            return len(self.vectors) - 1, "reward" if self.by_reward else "vector"
         if isinstance(target, str):
             if target not in self.classes:
                 self.classes.append(target)
@@ -138,7 +139,12 @@ class Teaching:
                     "target", f"vector of {len(target)}; stream {self.stream!r} has outputs = {outputs}", self.stream
                 )
         elif isinstance(target, float):
-            raise WireError("target", "a reward, but no stream learns from rewards in this version", self.stream)
+            if not self.by_reward:
+                raise WireError(
+                    "target", f"a reward, but stream {self.stream!r} does not learn from rewards", self.stream
+                )
+        elif self.by_reward and target != UNLABELLED:
+            raise WireError("target", f"class {target!r}, but stream {self.stream!r} learns from rewards", self.stream)
         elif isinstance(target, str):
             self._check_name(target)
         elif not UNLABELLED <= target < known:

@@ -19,7 +19,11 @@ def warm_up(config: Config) -> None:
         live = scratch.streams[stream.id]
         sender, dt_us = Sender(stream.id, live.geometry, epoch=0), live.dt_us
         n_out = stream.network.outputs
-        target: Target = np.zeros(n_out, np.float32) if n_out else "warm-up" if not live.classes else 0
+        target: Target = "warm-up" if not live.classes else 0
+        if n_out:
+            target = np.zeros(n_out, np.float32)
+        elif live.teaching.by_reward:
+            target = 0.0
         scratch.handle(sender.target(target, 0, 2 * dt_us))
         for k, codec in enumerate(EventCodec):
             events = make_events([(k + 1) * dt_us, k * dt_us + 1], [0, 0], [0, 0], [1, 0])

@@ -1,0 +1,121 @@
+"""Which rule goes with which network: what is refused, and why.
+
+Each rule is a row of conditions; the first that does not hold is the reason that a user reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spiked.learners.objectives import PER_STEP
+from spiked.service.config import ConfigError, Layer, Learning, Network
+
+Condition = tuple[bool, str, str]
+"""Whether it holds, the key that is at fault, and what to write instead."""
+
+
+def parts_of(layer: Layer) -> list[str]:
+    """The parts of a layer's neurons that a plain LIF neuron has not."""
+    on = {
+        "recurrent": layer.recurrent, "adaptive": layer.adaptive is not None, "tau_syn_ms": layer.tau_syn_ms > 0,
+        "refractory_ms": layer.refractory_ms > 0, "delay_ms": layer.delay_ms != 0,
+        "tau_mem_ms": isinstance(layer.tau_mem_ms, list),
+    }  # fmt: skip
+    return [name for name, is_on in on.items() if is_on]
+
+
+def check_rule(place: str, learning: Learning, network: Network) -> None:
+    """Raise ConfigError for a rule that cannot learn this network, or not so; `place` is that of ``[learning]``."""
+    conditions = {"rtrl": _rtrl, "eprop": _eprop, "none": _none, "stdp": _none, "perturbation": _none}[learning.rule]
+    network_place = place.replace("learning", "network")
+    for holds, key, instead in (*_head(learning, network), *conditions(learning, network), *_common(learning, network)):
+        if not holds:
+            where = network_place if key.split(".")[0].split("[")[0] in network.__struct_fields__ else place
+            owner: object = network if where == network_place else learning
+            for part in key.replace("[", ".").replace("]", "").split("."):
+                owner = owner[int(part)] if isinstance(owner, list) else getattr(owner, part)
+            shown = str(owner).lower() if isinstance(owner, bool) else repr(owner)
+            raise ConfigError(f"{where}.{key}: {shown}{instead}")
+
+
+def _head(learning: Learning, network: Network) -> Iterator[Condition]:
+    rule, head = learning.rule, network.head
+    yield (
+        rule not in ("rtrl", "eprop", "perturbation") or head == "gradient", "rule",
+        f' moves the features under head = "{head}", whose statistics then go stale; use head = "gradient", or '
+        'rule = "none"',
+    )  # fmt: skip
+    yield (
+        head != "gradient" or rule not in ("none", "stdp"), "rule",
+        ', but head = "gradient" learns by a rule of its own; use "rtrl" or "eprop", or enabled = false',
+    )  # fmt: skip
+
+
+def _none(learning: Learning, network: Network) -> Iterator[Condition]:
+    yield from ()
+
+
+def _rtrl(learning: Learning, network: Network) -> Iterator[Condition]:
+    recurrent = any(layer.recurrent for layer in network.layers)
+    if recurrent:
+        yield from _full(learning, network)
+    elif learning.update == "step":
+        yield from _each_step(learning, network)
+    else:
+        yield from _windows(learning, network)
+    yield recurrent or not learning.sparse_steps, "sparse_steps", '; is for a recurrent layer under rule = "rtrl"'
+
+
+def _full(learning: Learning, network: Network) -> Iterator[Condition]:
+    """The full influence matrix: one recurrent layer and a membrane to read."""
+    yield False, "layers[0].recurrent", ' needs the full influence matrix; use rule = "eprop"'
+
+
+def _each_step(learning: Learning, network: Network) -> Iterator[Condition]:
+    """The lazy form, exact at every step, of plain layers."""
+    why = ', but update = "step" is exact for plain layers of one decay alone; leave it out, or use update = "window"'
+    for k, layer in enumerate(network.layers):
+        for name in parts_of(layer):
+            yield False, f"layers[{k}].{name}", why
+    known = learning.objective in PER_STEP and learning.objective != "reward"
+    yield known, "objective", ', which is known at a window\'s end, does not go with update = "step"'
+    yield learning.optimizer == "sgd", "optimizer", ' needs whole windows; update = "step" goes with "sgd"'
+    yield (
+        learning.feedback in ("symmetric", "random", "direct"), "feedback",
+        ' needs whole windows; update = "step" goes with "symmetric", "random" or "direct"',
+    )  # fmt: skip
+    yield learning.surrogate != "noisy_spike", "surrogate", ' needs update = "window"'
+    yield learning.decays_rate == 0, "decays_rate", '; decays learn with update = "window"'
+    yield learning.error_threshold == 0, "error_threshold", '; needs update = "window"'
+    r = learning.regularisers
+    yield r.l1 == r.upper == r.lower == 0, "regularisers", '; need update = "window"'
+    yield network.decoder in ("membrane", "rate"), "decoder", ' needs update = "window"'
+    yield network.population == 1, "population", '; needs update = "window"'
+
+
+def _eprop(learning: Learning, network: Network) -> Iterator[Condition]:
+    yield learning.update == "window", "update", ', but e-prop gathers a window\'s gradient; use "window"'
+    yield not learning.sparse_steps, "sparse_steps", '; e-prop keeps no influence of other neurons; use rule = "rtrl"'
+    yield from _windows(learning, network)
+
+
+def _windows(learning: Learning, network: Network) -> Iterator[Condition]:
+    """Eligibility traces, a window at a time: anything but what contradicts itself."""
+    yield (
+        learning.feedback != "local" or learning.objective in ("membrane_ce", "membrane_mse"), "feedback",
+        ' has an error at each step: it goes with objective = "membrane_ce" or "membrane_mse"',
+    )  # fmt: skip
+
+
+def _common(learning: Learning, network: Network) -> Iterator[Condition]:
+    gradient = network.head == "gradient"
+    yield (
+        not network.outputs or learning.objective == "membrane_mse", "objective",
+        ' is for classes; outputs go with "membrane_mse"',
+    )  # fmt: skip
+    yield network.outputs == 0 or network.population == 1, "population", " neurons a class, but outputs has no classes"
+    yield network.population == 1 or gradient, "population", '; several outputs a class need head = "gradient"'
+    yield network.decoder == "membrane" or gradient, "decoder", ' reads the outputs of head = "gradient"'
+    yield learning.feedback == "symmetric" or gradient, "feedback", ' goes down from head = "gradient"'
+    yield network.decoder != "population" or network.population > 1, "decoder", " needs population = 2 or more"
+    yield network.decoder == "membrane" or not network.outputs, "decoder", ' is for classes; outputs go with "membrane"'
