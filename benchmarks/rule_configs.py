@@ -45,36 +45,67 @@ SLOW = {"adaptive": {"tau_ms": 2000.0, "jump": 0.05}}
 CUE_READ_OUT = {"tau_out_ms": 50.0, "trace_ms": [50.0]}
 """Too short to carry anything over the delay: what memory there is, is the features'."""
 
+GRADIENT: dict[str, Any] = {"head": "gradient"}
+WIDE: dict[str, Any] = {"surrogate_slope": 1.0}
+ADAPTIVE: dict[str, Any] = {"recurrent": True, "recurrent_gain": 0.3, "adaptive": {"tau_ms": 200.0, "jump": 0.2}}
+PROTOTYPE: dict[str, Any] = {
+    "rule": "prototype", "bounds": "soft", "mu": 1.0, "x_target": 0.5, "settle_windows": 100, "norm": "sum",
+}  # fmt: skip
+POSITIVE: dict[str, Any] = {
+    "layers": [{"neurons": 256, "field_px": 4.0, "tau_mem_ms": 20.0, "threshold": 5.0, "reset": "zero"}],
+    "trace_ms": [50.0, 150.0, 400.0],
+    "ridge": 5.0,
+}
+"""Features of positive weights, for STDP."""
+
+
+def _stdp(network: dict[str, Any]) -> list[Row]:
+    """STDP, the same network with weights that stay, and its own votes instead of a discriminant."""
+    return [
+        Row("stdp + discriminant", network, {"rule": "stdp", "rate": 0.01, "stdp": PROTOTYPE}),
+        Row("stdp, rate 0", network, {"rule": "stdp", "rate": 0.0, "stdp": PROTOTYPE}),
+        Row("stdp + assignment", {**network, "head": "assignment"}, {"rule": "stdp", "rate": 0.01, "stdp": PROTOTYPE}),
+    ]
+
+
+def _small(layer: dict[str, Any]) -> list[Row]:
+    """Every rule on a task with few channels; the settings are sensible, not tuned."""
+    plain = {"layers": [layer], **GRADIENT}
+    loops = {"layers": [{**layer, **ADAPTIVE}], **GRADIENT}
+    full = {"layers": [{**layer, "neurons": 32, "recurrent": True}], **GRADIENT}
+    few = {"layers": [{**layer, "neurons": 32}], **GRADIENT}
+    positive = {"layers": [{**layer, "threshold": 3.0, "reset": "zero"}]}
+    return [
+        Row("fixed + discriminant", {"layers": [layer]}),
+        Row("fixed + prototype", {"layers": [layer], "head": "prototype"}),
+        Row("rtrl", plain, {"rule": "rtrl"}),
+        Row("rtrl, full matrix", full, {"rule": "rtrl"}),
+        Row("eprop", plain, {"rule": "eprop", "feedback": "adaptive"}),
+        Row("eprop, recurrent, adaptive", loops, {"rule": "eprop"}),
+        *_stdp(positive),
+        Row("perturbation", few, {"rule": "perturbation"}),
+    ]
+
+
 ROWS: dict[str, list[Row]] = {
     "nmnist": [
-        Row("fixed + discriminant", {"layers": layer(256)}),
-        Row("fixed + prototype", {"layers": layer(256), "head": "prototype"}),
-        Row("stdp + discriminant", {"layers": layer(256, weights="fields")}, {"rule": "stdp"}),
-        Row("rtrl, rms", gradient(layer(256, tau_mem_ms=10.0)), {"rule": "rtrl"}),
-        Row("rtrl, momentum", gradient(layer(512, tau_mem_ms=10.0), tau_out_ms=60.0), {"rule": "rtrl", **CALM}),
-        Row("rtrl, each step", gradient(layer(256, tau_mem_ms=10.0)),
-            {"rule": "rtrl", "update": "step", "optimizer": "sgd", "rate": 0.001}),
-        Row("eprop, random feedback", gradient(layer(512, tau_mem_ms=10.0), tau_out_ms=60.0),
-            {"rule": "eprop", "feedback": "random", **CALM}),
-        Row("eprop, recurrent and adaptive, rms", gradient(layer(256, **ADAPTIVE)), {"rule": "eprop"}),
-        Row("eprop, recurrent and adaptive, momentum", gradient(layer(256, **ADAPTIVE), tau_out_ms=60.0),
-            {"rule": "eprop", **CALM}),
-        Row("perturbation", gradient(layer(64)), {"rule": "perturbation"}),
+        Row("fixed + discriminant", {"layers": [{"neurons": 256}]}),
+        Row("fixed + prototype", {"layers": [{"neurons": 256}], "head": "prototype"}),
+        Row("rtrl", {"layers": [{"neurons": 512}], **GRADIENT}, {"rule": "rtrl", "rate": 0.001, **WIDE}),
+        Row(
+            "eprop",
+            {"layers": [{"neurons": 512}], **GRADIENT},
+            {"rule": "eprop", "feedback": "adaptive", "rate": 0.001, **WIDE},
+        ),
+        Row(
+            "eprop, recurrent, adaptive",
+            {"layers": [{"neurons": 256, **ADAPTIVE}], **GRADIENT},
+            {"rule": "eprop", "rate": 0.001, **WIDE},
+        ),
+        *_stdp(POSITIVE),
+        Row("perturbation", {"layers": [{"neurons": 32}], **GRADIENT}, {"rule": "perturbation"}),
     ],
-    "tones": [
-        Row("fixed + discriminant", {"layers": layer(128)}),
-        Row("fixed + prototype", {"layers": layer(128), "head": "prototype"}),
-        Row("rtrl", gradient(layer(128)), {"rule": "rtrl"}),
-        Row("eprop, recurrent and adaptive", gradient(layer(128, **ADAPTIVE)), {"rule": "eprop"}),
-    ],
-    "cues": [
-        Row("fixed + discriminant", {"layers": layer(100, field_px=3.0)}),
-        Row("eprop, recurrent, adaptive", gradient(layer(100, recurrent=True, **CUE_LAYER, **SLOW), **CUE_READ_OUT),
-            {"rule": "eprop"}),
-        Row("eprop, recurrent, fixed thresholds", gradient(layer(100, recurrent=True, **CUE_LAYER), **CUE_READ_OUT),
-            {"rule": "eprop"}),
-        Row("eprop, feed-forward, adaptive", gradient(layer(100, **CUE_LAYER, **SLOW), **CUE_READ_OUT),
-            {"rule": "eprop"}),
-    ],
-}  # fmt: skip
+    "tones": _small({"neurons": 128}),
+    "cues": [row for row in _small({"neurons": 100, "field_px": 3.0}) if row.name != "eprop, recurrent, adaptive"],
+}
 """Rows by task."""
