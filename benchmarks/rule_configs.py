@@ -91,11 +91,15 @@ ROWS: dict[str, list[Row]] = {
     "nmnist": [
         Row("fixed + discriminant", {"layers": [{"neurons": 256}]}),
         Row("fixed + prototype", {"layers": [{"neurons": 256}], "head": "prototype"}),
-        Row("rtrl", {"layers": [{"neurons": 512}], **GRADIENT}, {"rule": "rtrl", "rate": 0.001, **WIDE}),
+        Row(
+            "rtrl",
+            {"layers": [{"neurons": 512}], "tau_out_ms": 50.0, **GRADIENT},
+            {"rule": "rtrl", "rate": 0.001, **WIDE},
+        ),
         Row(
             "eprop",
-            {"layers": [{"neurons": 512}], **GRADIENT},
-            {"rule": "eprop", "feedback": "adaptive", "rate": 0.001, **WIDE},
+            {"layers": [{"neurons": 512}], "tau_out_ms": 50.0, **GRADIENT},
+            {"rule": "eprop", "feedback": "adaptive", "rate": 0.002, **WIDE},
         ),
         Row(
             "eprop, recurrent, adaptive",
