@@ -25,6 +25,14 @@ class Row(NamedTuple):
     stream: dict[str, Any] = {}
 
 
+_ACCUMULATING: dict[str, Any] = {
+    "neurons": 200, "weights": "dense", "gain": 6.0, "recurrent": True, "recurrent_gain": 0.3, "refractory_ms": 3.0,
+}  # fmt: skip
+"""A layer for `cues`. Its thresholds, where they adapt, carry how many cues came: 4 s, so that the first still count;
+scores are of the recall period, so their memory is as long as that."""
+_ANSWERING: dict[str, Any] = {"head": "gradient", "tau_out_ms": 300.0, "trace_ms": [150.0]}
+_EPROP: dict[str, Any] = {"rule": "eprop", "surrogate": "triangular", "surrogate_slope": 2.0, "rate": 0.001}
+
 ROWS: dict[str, list[Row]] = {
     "nmnist": [
         Row("fixed + discriminant", {"layers": [{"neurons": 256}]}),
@@ -43,6 +51,12 @@ ROWS: dict[str, list[Row]] = {
     "cues": [
         Row("fixed + discriminant", {"layers": [{"neurons": 100, "field_px": 3.0}]}),
         Row("rtrl", {"layers": [{"neurons": 100, "field_px": 3.0}], "head": "gradient"}, {"rule": "rtrl"}),
+        Row(
+            "eprop, adaptive thresholds",
+            {"layers": [{**_ACCUMULATING, "adaptive": {"tau_ms": 4000.0, "jump": 0.05}}], **_ANSWERING},
+            _EPROP,
+        ),
+        Row("eprop, no adaptation", {"layers": [_ACCUMULATING], **_ANSWERING}, _EPROP),
     ],
 }
 """Rows by task."""
