@@ -25,26 +25,6 @@ class Row(NamedTuple):
     stream: dict[str, Any] = {}
 
 
-def layer(neurons: int, **keys: Any) -> list[dict[str, Any]]:
-    """One feature layer."""
-    return [{"neurons": neurons, **keys}]
-
-
-def gradient(layers: list[dict[str, Any]], **keys: Any) -> dict[str, Any]:
-    """A network whose read-out learns by gradient."""
-    return {"layers": layers, "head": "gradient", **keys}
-
-
-CALM = {"optimizer": "momentum", "rate": 0.01}
-"""Plain gradients, averaged over some windows: the last weights depend less on the last samples than under rms."""
-ADAPTIVE = {"recurrent": True, "tau_mem_ms": 10.0, "adaptive": {"tau_ms": 100.0, "jump": 0.2}}
-
-CUE_LAYER = {"weights": "dense", "gain": 2.0, "tau_mem_ms": 20.0}
-SLOW = {"adaptive": {"tau_ms": 2000.0, "jump": 0.05}}
-"""Thresholds that remember for two seconds."""
-CUE_READ_OUT = {"tau_out_ms": 50.0, "trace_ms": [50.0]}
-"""Too short to carry anything over the delay: what memory there is, is the features'."""
-
 GRADIENT: dict[str, Any] = {"head": "gradient"}
 WIDE: dict[str, Any] = {"surrogate_slope": 1.0}
 ADAPTIVE: dict[str, Any] = {"recurrent": True, "recurrent_gain": 0.3, "adaptive": {"tau_ms": 200.0, "jump": 0.2}}
@@ -87,6 +67,15 @@ def _small(layer: dict[str, Any]) -> list[Row]:
     ]
 
 
+_ACCUMULATING: dict[str, Any] = {
+    "neurons": 200, "weights": "dense", "gain": 6.0, "recurrent": True, "recurrent_gain": 0.3, "refractory_ms": 3.0,
+}  # fmt: skip
+"""A layer for `cues`. Its thresholds, where they adapt, carry how many cues came: 4 s, so that the first still count;
+scores are of the recall period, so their memory is as long as that."""
+_ANSWERING: dict[str, Any] = {"head": "gradient", "tau_out_ms": 300.0, "trace_ms": [150.0]}
+_EPROP: dict[str, Any] = {"rule": "eprop", "surrogate": "triangular", "surrogate_slope": 2.0, "rate": 0.001}
+
+
 ROWS: dict[str, list[Row]] = {
     "nmnist": [
         Row("fixed + discriminant", {"layers": [{"neurons": 256}]}),
@@ -110,6 +99,14 @@ ROWS: dict[str, list[Row]] = {
         Row("perturbation", {"layers": [{"neurons": 32}], **GRADIENT}, {"rule": "perturbation"}),
     ],
     "tones": _small({"neurons": 128}),
-    "cues": [row for row in _small({"neurons": 100, "field_px": 3.0}) if row.name != "eprop, recurrent, adaptive"],
+    "cues": [
+        *(row for row in _small({"neurons": 100, "field_px": 3.0}) if row.name != "eprop, recurrent, adaptive"),
+        Row(
+            "eprop, adaptive thresholds",
+            {"layers": [{**_ACCUMULATING, "adaptive": {"tau_ms": 4000.0, "jump": 0.05}}], **_ANSWERING},
+            _EPROP,
+        ),
+        Row("eprop, no adaptation", {"layers": [_ACCUMULATING], **_ANSWERING}, _EPROP),
+    ],
 }
 """Rows by task."""
