@@ -326,3 +326,14 @@ def test_what_does_not_go_together_is_refused() -> None:
         with pytest.raises(ValueError, match=word):
             build(**spec)
     assert NO_VALUES.shape == (0, 0)
+
+
+def test_a_maximum_begins_to_move_from_weights_of_zero() -> None:
+    """All membranes are equal then, at every step: the last one counts, which has seen its inputs."""
+    rng = np.random.default_rng(3)
+    learner = build(hidden=(), objective="max_membrane", optimizer="sgd", rate=1.0)
+    learner.net.weight[:] = 0
+    learner.run(busy(rng, 40), labelled(40, rng)._replace(labels=np.full(40, 2, np.int32)))
+    learner.conclude(2)
+    moved = learner.weights(0)
+    assert (moved[:, 2] > 0).any() and (moved[:, 0] < 0).any()

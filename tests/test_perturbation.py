@@ -107,7 +107,9 @@ def test_a_copy_takes_over_every_field_of_the_dynamics() -> None:
         array[...] += 10
     _branch(state, copy)
     for name in LifState._fields:
-        assert np.array_equal(getattr(copy, name), getattr(state, name)) == (name not in ("total", "quiet")), name
+        assert np.array_equal(getattr(copy, name), getattr(state, name)) == (name not in ("total", "quiet", "ones")), (
+            name
+        )
 
 
 # against a dense simulation

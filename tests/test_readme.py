@@ -79,7 +79,7 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_pages_link_to_each_other() -> None:
-    linked = set(re.findall(r"\]\((docs/\w+\.md)\)", README))
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)\)", README))
     assert linked == {f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")}
 
 

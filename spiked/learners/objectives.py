@@ -22,6 +22,8 @@ What is known at the end cannot update at each step: a count, a maximum or a fir
 error follows from all of it. The eligibility is gathered meanwhile (at the step of the maximum or of the spike, where
 that is what counts) and meets the error when the window closes.
 
+Of equal maxima the last counts: a read-out that begins at 0 would else never see an input.
+
 (Eq. 29 is printed without its minus sign; Eq. 26 sums T + 1 terms; Eq. 38 leaves the target of the right class, f0,
 implicit: here f0 = 1 step.) For a class, `membrane_mse` asks for a membrane of 1 at the right output and 0 elsewhere,
 `rate_mse` for spikes in `RATE_RIGHT` and `RATE_WRONG` of the steps, and the spike-time losses for a first spike at once

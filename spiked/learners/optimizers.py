@@ -8,11 +8,11 @@ bounded   sgd, its rate cut so that the window's loss, linearised, is not oversh
           rate' = min(rate, loss / |g|^2), the step of Polyak as a limit
 ========  =============================================================================================
 
-The paper warns (5.1) that Adam lets early data count for more than later data. Two things do so: the correction for
-bias, which makes the first steps full ones whatever they say, and a second moment with a memory so long that the rate
-falls as the stream goes on and is low when it changes. `rms` therefore starts from v = 0 without a correction and
-forgets within 1 / (1 - rho) = 100 windows; a test drives it, and Adam and AdaGrad beside it, through a change after a
-long rest. Rows without an event in the window neither move nor let their averages decay: cost follows events.
+The paper warns (5.1) that Adam lets early data count for more than later data. A second moment with a long memory does
+so: the rate falls as the stream goes on, and is low when it changes. `rms` forgets within 1 / (1 - rho) = 100 windows;
+a test drives it, and Adam and AdaGrad beside it, through a change after a long rest. It is not free of the effect: v
+starts from 0 without a correction, so the first windows move a weight by up to 1 / sqrt(1 - rho) = 10 rates. Rows
+without an event in the window neither move nor let their averages decay: cost follows events.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def gather(net, state, eli, window, decays, objective, population, label):  # ty
         return
     for k in range(n):
         if objective == MAX_MEMBRANE:
-            taken, credit = window.tally[0] == 1 or u[k] > window.peak[k], 1.0
+            taken, credit = window.tally[0] == 1 or u[k] >= window.peak[k], 1.0
             if taken:
                 window.peak[k] = u[k]
         else:
