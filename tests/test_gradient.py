@@ -318,7 +318,7 @@ def test_growth_in_mid_window_loses_no_influence(objective: str) -> None:
         learner.run(first, cues._replace(values=values[:, :N_OUT].copy()))
     a.grow(N_OUT + 2)
     if objective == "rate_mse":
-        a._feedback.matrix.reshape(16, -1)[:, N_OUT:] = 0  # or the new outputs' error would come down
+        a._feedback.matrix.reshape(-1, 16)[N_OUT:] = 0  # or the new outputs' error would come down
     a.run(second, closing._replace(values=values))
     b.run(second, closing._replace(values=values[:, :N_OUT].copy()))
     np.testing.assert_allclose(a.weights(0), b.weights(0), rtol=1e-13, atol=1e-15)

@@ -70,7 +70,7 @@ def test_feedback_by_the_transposed_weights_is_symmetric_feedback() -> None:
     exact, by_matrix = build((16, 12)), build((16, 12), feedback="random")
     f = by_matrix._feedback
     for layer in range(2):
-        f.matrix[f.at[layer] : f.at[layer + 1]] = exact.weights(layer + 1).ravel()
+        f.matrix[f.at[layer] : f.at[layer + 1]] = exact.weights(layer + 1).T.ravel()
     for learner in (exact, by_matrix):
         learner.run(steps, cues)
     for layer in range(3):
