@@ -73,9 +73,9 @@ def layers_of(learner: GradientLearner) -> list[naive_gradient.Layer]:
 
 
 def matrices_of(learner: GradientLearner) -> list[np.ndarray]:
-    """The feedback matrices that the learner drew, a copy, one a hidden layer: ``[neuron, heard]``."""
+    """The feedback matrices that the learner drew, a copy, one a hidden layer."""
     f, sizes = learner._feedback, learner.net.sizes
-    return [f.matrix[a:b].reshape(-1, int(n)).T.astype(np.float64) for a, b, n in zip(f.at, f.at[1:], sizes[1:])]
+    return [f.matrix[a:b].reshape(-1, int(n)).T.astype(float) for a, b, n in zip(f.at, f.at[1:], sizes[1:])]
 
 
 def dense_of(learner: GradientLearner, **also: Any) -> naive_gradient.DenseGradient:

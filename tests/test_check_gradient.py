@@ -98,7 +98,7 @@ def make(case: dict[str, Any]) -> GradientLearner:
     spec = GradientSpec(
         objective=objective, surrogate=case["surrogate"], surrogate_slope=SLOPES.get(case["surrogate"], 2.0),
         feedback=case["feedback"], optimizer=case["optimizer"],
-        rate=1e-2 if decoder == "latency" and objective == "reward" else 1e-3,  # scores that move by whole steps
+        rate=1e-2 if decoder == "latency" else 1e-3,  # scores that move by whole steps
         decays_rate=case["decays_rate"],
         error_threshold=case["error_threshold"], decoder=decoder, population=p, decoder_tau_ms=60.0,
         regularisers=PENALTIES if case["regularisers"] else Regularisers(),

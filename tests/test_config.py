@@ -117,7 +117,7 @@ ERRORS = [
     ({"predictions": {"every_ms": float("inf")}}, "predictions.every_ms", "inf"),
     ({"learning": {"rate": float("nan")}}, "learning.rate", "nan"),
     ({"learning": {"rule": "rtrl"}}, "learning.rule", "gradient"),
-    ({"learning": {"rule": "stdp"}}, "learning.rule", "'stdp'"),
+    ({"learning": {"rule": "stdp"}, **GRADIENT}, "learning.rule", "'stdp'"),
     ({"learning": {"rule": "none"}, **GRADIENT}, "learning.rule", "enabled"),
     ({"learning": {"feedback": "local"}}, "learning.feedback", "'local'"),
     ({"learning": {"update": "step"}, **GRADIENT}, "learning.optimizer", "'rms'", "sgd"),

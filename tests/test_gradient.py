@@ -42,7 +42,7 @@ def assert_gradient(learner: GradientLearner, want: list[np.ndarray], rule: str,
 
 def weak(kind: str) -> dict[str, Any]:
     """Weights under which each kind of neuron fires now and then."""
-    return {"spread": 0.2 if kind in ("current", "all") else 0.35, "mean": 0.02}
+    return {"spread": 0.18 if kind in ("current", "all") else 0.35, "mean": 0.02}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -50,7 +50,7 @@ def weak(kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_equals_autograd(kind: str, objective: str, dtype: Any) -> None:
     """In the third window at rate 0, after unlabelled and closed ones, over more steps than a block."""
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(9)
     n = BLOCK_STEPS + 160
     learner = build(dtype=dtype, kind=kind, objective=objective, **weak(kind))
     steps, cues = busy(rng, n), labelled(n, rng, (40, 90))

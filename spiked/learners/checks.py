@@ -31,6 +31,7 @@ from spiked.learners.contract import CLOSE, READ, UNLABELLED, Cues, Learner, Rea
 from spiked.learners.trials import (
     Make,
     finite,
+    is_unsupervised,
     part,
     probe,
     random_cues,
@@ -40,10 +41,13 @@ from spiked.learners.trials import (
     same,
     same_state,
     silent_steps,
+    stop_features,
     stream_for,
 )
 
 SILENCE_STEPS = 20_000  # 50 times the longest time constant in use
+FADING = ("state.membrane", "state.spike", "state.current", "state.adaptation", "state.wait", "state.line", "trace")
+"""State that silence puts to rest, where a learner has it."""
 
 
 def check_chunks_equal_steps(make: Make, seed: int) -> None:
@@ -133,7 +137,7 @@ def check_silence_decays(make: Make, seed: int) -> None:
     scale = 1e-6 * (1 + float(np.abs(at_rest.scores).max()))
     require(gap <= scale, f"after {n} silent steps the scores are {gap} from those at rest")
     for name, array in a.state().items():
-        if name in ("state.membrane", "state.spike", "trace", "influence.xhat"):
+        if name in (*FADING, "influence.xhat"):
             largest = float(np.abs(array).max())
             require(largest < 1e-9, f"{name} is still {largest} after {n} silent steps")
 
@@ -213,11 +217,19 @@ def check_no_allocation_per_step(make: Make, seed: int) -> None:
 
 
 def check_reset_forgets_dynamics(make: Make, seed: int) -> None:
-    """After reset it does what a fresh learner with the same weights does, learning included."""
+    """After reset it does what a fresh learner with the same weights does, learning included.
+
+    A run without labels leaves the weights alone only where features are not `unsupervised`, or stand still.
+    """
     fresh, frozen, unlabelled = make(), make(), make()
+    rate = getattr(unlabelled, "rate", 0.0)
+    if is_unsupervised(unlabelled):
+        stop_features(unlabelled)
     steps, cues = stream_for(fresh, np.random.default_rng(seed))
     frozen.run(steps, cues, learn=False)
     unlabelled.run(*part(steps, cues._replace(labels=np.full(steps.n, UNLABELLED, np.int32)), 0, 211))
+    if is_unsupervised(unlabelled):
+        unlabelled.rate = rate  # type: ignore[attr-defined]
     want = fresh.run(steps, cues)
     for other, what in ((frozen, "a run with learning off"), (unlabelled, "a run without labels")):
         other.conclude(learn=False)  # takes the count of spikes that were not yet read out

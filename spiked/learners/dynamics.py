@@ -26,12 +26,13 @@ def leak(net, state, layer):  # type: ignore[no-untyped-def]
     a, b = net.u_at[layer], net.u_at[layer + 1]
     u, s, beta = state.membrane[a:b], state.spike[a:b], net.beta[a:b]
     theta = net.threshold[layer]
+    none = theta - theta
     if net.to_zero[layer]:
         for j in range(b - a):
             u[j] = beta[j] * u[j] * (1 - s[j])
     else:
         for j in range(b - a):
-            u[j] = beta[j] * u[j] - theta * s[j]
+            u[j] = beta[j] * u[j] - (theta if s[j] > 0 else none)
     if net.alpha[layer] > 0:
         alpha, current = net.alpha[layer], state.current[a:b]
         for j in range(b - a):
@@ -39,7 +40,7 @@ def leak(net, state, layer):  # type: ignore[no-untyped-def]
     if net.jump[layer] > 0:
         rho, jump, adaptation = net.rho[layer], net.jump[layer], state.adaptation[a:b]
         for j in range(b - a):
-            adaptation[j] = rho * adaptation[j] + jump * s[j]
+            adaptation[j] = rho * adaptation[j] + (jump if s[j] > 0 else none)
 
 
 @kernel
@@ -115,7 +116,7 @@ def _add_rows(into, weight, at, n, rows, counts, n_rows):  # type: ignore[no-unt
         d = weight[at + rows[k + 3] * n : at + rows[k + 3] * n + n]
         x, y, z, w = counts[k], counts[k + 1], counts[k + 2], counts[k + 3]
         for j in range(n):
-            into[j] += (x * a[j] + y * b[j]) + (z * c[j] + w * d[j])
+            into[j] = (((into[j] + x * a[j]) + y * b[j]) + z * c[j]) + w * d[j]
         k += 4
     while k < n_rows:
         a, x = weight[at + rows[k] * n : at + rows[k] * n + n], counts[k]

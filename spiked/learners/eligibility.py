@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from spiked.learners.lif import Lif
 from spiked.learners.plasticity import MOST
 
-BLOCK_STEPS = 256
+BLOCK_STEPS = 512
 """Steps a block: long enough that the pass over rows costs less than the events, short enough for the cache."""
 FORGET_TAUS = {4: 17.0, 8: 25.0}  # by bytes of a weight: a row silent for so long has e^-17 of its traces left
 SPARE_EVENTS = 1 << 14

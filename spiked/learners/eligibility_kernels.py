@@ -115,7 +115,7 @@ def _multiply(into, vector):  # type: ignore[no-untyped-def]
 def _add_pair(into, x, first, z, second):  # type: ignore[no-untyped-def]
     """``into += x first + z second``: fewer passes over the row than one at a time."""
     for j in range(len(into)):
-        into[j] += x * first[j] + z * second[j]
+        into[j] = (into[j] + x * first[j]) + z * second[j]
 
 
 @kernel
@@ -150,6 +150,8 @@ def flush_layer(net, eli, layer):  # type: ignore[no-untyped-def]
         _sweep(net, eli, layer, OWN)
     mm, ym, yy = _sweep_shared(net, eli, layer)
     start = eli.start
+    in_g, in_k, in_q = eli.coefficient[GRADIENT], eli.coefficient[FILTERED], eli.coefficient[ADAPTED]
+    in_m = eli.coefficient[OWN]
     for i in range(net.rows[layer]):
         entry = x0 + i
         e = eli.head[entry]
@@ -189,21 +191,19 @@ def flush_layer(net, eli, layer):  # type: ignore[no-untyped-def]
             s, x, e = eli.step[e0 + e], eli.size[e0 + e], eli.next[e0 + e]
             m_end += x * eli.shared[1, s]
             y_end += x * eli.shared[0, s]
+            r, z = s, x - x
             if e >= 0:
                 r, z, e = eli.step[e0 + e], eli.size[e0 + e], eli.next[e0 + e]
                 m_end += z * eli.shared[1, r]
                 y_end += z * eli.shared[0, r]
-                if asks:
-                    _add_pair(g, x, eli.coefficient[GRADIENT, s], z, eli.coefficient[GRADIENT, r])
-                _add_pair(k, x, eli.coefficient[FILTERED, s], z, eli.coefficient[FILTERED, r])
-                _add_pair(q, x, eli.coefficient[ADAPTED, s], z, eli.coefficient[ADAPTED, r])
-                _add_pair(own, x, eli.coefficient[OWN, s], z, eli.coefficient[OWN, r])
-            else:
-                if asks:
-                    _add(g, x, eli.coefficient[GRADIENT, s])
-                _add(k, x, eli.coefficient[FILTERED, s])
-                _add(q, x, eli.coefficient[ADAPTED, s])
-                _add(own, x, eli.coefficient[OWN, s])
+            if asks:
+                _add_pair(g, x, in_g[s], z, in_g[r])
+            if hidden:
+                _add_pair(k, x, in_k[s], z, in_k[r])
+            if adaptive:
+                _add_pair(q, x, in_q[s], z, in_q[r])
+            if private:
+                _add_pair(own, x, in_m[s], z, in_m[r])
         eli.m[entry] = 0.0 if private else m_end
         eli.y[entry] = y_end if current else 0.0
         eli.head[entry] = -1

@@ -33,14 +33,15 @@ class Feedback(NamedTuple):
     Attributes
     ----------
     kind : position in `FEEDBACKS`.
-    matrix : float64[sum n * heard]; from what a layer hears to its neurons, a row per neuron; empty if symmetric.
+    matrix : float[sum heard * n]; from what a layer hears to its neurons, a row for each that is heard. If symmetric,
+        the transposed weights, kept beside them because so they are read: `mirror` brings them up to date.
     at : int64[L]; where each hidden layer's matrix begins.
     local : float64[L - 1, n_out]; membranes of the local read-outs.
     decay : float64[L - 1]; their decay per step.
     """
 
     kind: int
-    matrix: NDArray[np.float64]
+    matrix: NDArray[np.floating]
     at: NDArray[np.int64]
     local: NDArray[np.float64]
     decay: NDArray[np.float64]
@@ -50,35 +51,45 @@ def make_feedback(kind: str, net: Lif, kappa: NDArray[np.float64], seed: int) ->
     """Draw the matrices: Gaussian, of standard deviation ``1 / sqrt(n)`` for a layer of n neurons."""
     n_out, hidden = int(net.sizes[-1]), net.sizes[1:-1]
     heard = [n_out if kind in ("direct", "local") else int(m) for m in net.sizes[2:]]
-    sizes = [int(n) * m for n, m in zip(hidden, heard)] if kind != "symmetric" else [0] * len(hidden)
+    sizes = [int(n) * m for n, m in zip(hidden, heard)]
     rng = np.random.default_rng([seed, 0xFEEDBAC])
     scale = [np.full(size, 1 / np.sqrt(n)) for size, n in zip(sizes, hidden)]
     at = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    matrix = rng.standard_normal(int(at[-1])) * np.concatenate([*scale, []])
+    matrix = (rng.standard_normal(int(at[-1])) * np.concatenate([*scale, []])).astype(net.weight.dtype)
     n_local = len(hidden) if kind == "local" else 0
-    return Feedback(FEEDBACKS.index(kind), matrix, at, np.zeros((n_local, n_out)), kappa[:-1].copy())
+    made = Feedback(FEEDBACKS.index(kind), matrix, at, np.zeros((n_local, n_out)), kappa[:-1].copy())
+    if kind == "symmetric":
+        mirror(net, made)
+    return made
 
 
 def grow_feedback(old: Feedback, new: Feedback, net: Lif) -> None:
-    """Copy what a grown network's feedback had before: a new output's columns are new, the others stay."""
+    """Copy what a grown network's feedback had before: a new output's rows are new, the others stay."""
     for layer in range(len(old.at) - 1):
-        n = int(net.sizes[layer + 1])
-        theirs = old.matrix[old.at[layer] : old.at[layer + 1]].reshape(n, -1)
-        mine = new.matrix[new.at[layer] : new.at[layer + 1]].reshape(n, -1)
-        mine[:, : theirs.shape[1]] = theirs
+        size = int(old.at[layer + 1] - old.at[layer])
+        new.matrix[new.at[layer] : new.at[layer] + size] = old.matrix[old.at[layer] : old.at[layer + 1]]
     new.local[:, : old.local.shape[1]] = old.local
 
 
 @kernel
+def mirror(net, feedback):  # type: ignore[no-untyped-def]
+    """Copy the weights between layers, transposed: what symmetric feedback goes through."""
+    for layer in range(len(feedback.at) - 1):
+        n, m = net.sizes[layer + 1], net.sizes[layer + 2]
+        for j in range(n):
+            for k in range(m):
+                feedback.matrix[feedback.at[layer] + k * n + j] = net.weight[net.w_at[layer + 1] + j * m + k]
+
+
+@kernel
 def _through(matrix, at, source, into):  # type: ignore[no-untyped-def]
-    """``into[j] = sum_k matrix[j, k] source[k]``, the matrix's rows from `at` on."""
-    m = len(source)
-    for j in range(len(into)):
-        total = 0.0
-        row = matrix[at + j * m : at + (j + 1) * m]
-        for k in range(m):
-            total += row[k] * source[k]
-        into[j] = total
+    """``into[j] = sum_k matrix[k, j] source[k]``, the matrix's rows from `at` on."""
+    n = len(into)
+    into[:] = 0
+    for k in range(len(source)):
+        row, x = matrix[at + k * n : at + (k + 1) * n], source[k]
+        for j in range(n):
+            into[j] += x * row[j]
 
 
 @kernel
@@ -89,9 +100,7 @@ def send_down(net, feedback, psi, error, signal, credit):  # type: ignore[no-unt
     for layer in range(top - 1, -1, -1):
         a, b = net.u_at[layer], net.u_at[layer + 1]
         above = credit[b : net.u_at[layer + 2]]
-        if feedback.kind == SYMMETRIC:
-            _through(net.weight, net.w_at[layer + 1], above, signal[a:b])
-        elif feedback.kind == DIRECT:
+        if feedback.kind == DIRECT:
             _through(feedback.matrix, feedback.at[layer], error, signal[a:b])
         else:
             _through(feedback.matrix, feedback.at[layer], above, signal[a:b])
@@ -105,13 +114,13 @@ def follow_local(net, state, feedback):  # type: ignore[no-untyped-def]
     n_out = feedback.local.shape[1]
     for layer in range(len(feedback.local)):
         u, kappa = feedback.local[layer], feedback.decay[layer]
+        a, n = net.u_at[layer], net.sizes[layer + 1]
         for k in range(n_out):
             u[k] *= kappa
-        a = net.u_at[layer]
         for r in range(state.n_spiked[layer]):
-            at = feedback.at[layer] + state.spiked[a + r] * n_out
+            at = feedback.at[layer] + state.spiked[a + r]
             for k in range(n_out):
-                u[k] += feedback.matrix[at + k]
+                u[k] += feedback.matrix[at + k * n]
 
 
 @kernel

@@ -1,15 +1,13 @@
 """Fixed spiking features under a head that learns at once: the default learner.
 
-LIF layers whose weights stay as they were made (`receptive`), exponential traces of the last layer's spikes at several
-time constants, their square roots as features (the variance of a count grows with its mean; its root's does not), and
-a streaming discriminant on them (`discriminant`). Nothing needs to know where a sample begins: the traces fade by
-themselves.
+LIF layers whose weights stay as they were made (`receptive`), features from traces of the last layer's spikes
+(`spike_traces`), and a streaming discriminant on them (`discriminant`). Nothing needs to know where a sample begins:
+the traces fade by themselves.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +32,11 @@ from spiked.learners.discriminant import (
 )
 from spiked.learners.dynamics import lif_step
 from spiked.learners.jit import kernel
-from spiked.learners.lif import Lif, LifState, decay, make_lif_state, rest_lif
+from spiked.learners.lif import Lif, LifState, layer_weight, make_lif_state, rest_lif
+from spiked.learners.spike_traces import SpikeTraces, featurize, follow, make_traces, take_totals
 from spiked.learners.state import StateMixin
 
 HEADS = ("discriminant", "prototype")
-ROOT_OFFSET = np.float32(0.25)
-"""Added under the root: the first spike shall not count for more than all that follow."""
 
 
 @dataclass(frozen=True)
@@ -58,44 +55,27 @@ class FixedSpec:
     ridge: float = 5.0
 
 
-class _Traces(NamedTuple):
-    """Spike traces, float32[T, H], their decays per step, float32[T], and room for the features, float64[T H]."""
-
-    trace: NDArray[np.float32]
-    decay: NDArray[np.float32]
-    features: NDArray[np.float64]
-
-
 @kernel
 def _read(traces, head, state, scores, spikes, row):  # type: ignore[no-untyped-def]
     """Features from the traces, and a row of the read-out."""
-    n_tau, n = traces.trace.shape
-    for m in range(n_tau):
-        for j in range(n):
-            traces.features[m * n + j] = np.sqrt(traces.trace[m, j] + ROOT_OFFSET)
+    featurize(traces)
     said = np.empty(len(head.examples))
     score(head, traces.features, said)
     for k in range(len(said)):
         scores[row, k] = said[k]
-    for layer in range(len(state.total)):
-        spikes[row, layer] = state.total[layer]
-        state.total[layer] = 0
+    take_totals(state, spikes, row)
 
 
 @kernel
 def _run(net, state, traces, head, steps, cues, learn, scores, spikes):  # type: ignore[no-untyped-def]
     """All steps of a run."""
     a = net.u_at[len(net.threshold) - 1]
-    n_tau, n = traces.trace.shape
-    spike = state.spike[a : a + n]
+    spike = state.spike[a : net.u_at[len(net.threshold)]]
     row = 0
     for t in range(len(steps.indptr) - 1):
         lo, hi = steps.indptr[t], steps.indptr[t + 1]
         lif_step(net, state, steps.indices[lo:hi], steps.counts[lo:hi])
-        for m in range(n_tau):
-            trace, d = traces.trace[m], traces.decay[m]
-            for j in range(n):
-                trace[j] = d * trace[j] + spike[j]
+        follow(traces, spike)
         if cues.flags[t]:
             _read(traces, head, state, scores, spikes, row)
             row += 1
@@ -125,10 +105,8 @@ class FixedLearner(StateMixin):
         self._state: LifState = make_lif_state(net)
         self._traces = self._make_traces()
 
-    def _make_traces(self) -> _Traces:
-        n, n_tau = int(self.net.sizes[-1]), len(self.spec.trace_ms)
-        decays = np.array([decay(tau, self._dt_ms) for tau in self.spec.trace_ms], np.float32)
-        return _Traces(np.zeros((n_tau, n), np.float32), decays, np.zeros(n_tau * n))
+    def _make_traces(self) -> SpikeTraces:
+        return make_traces(int(self.net.sizes[-1]), self.spec.trace_ms, self._dt_ms)
 
     def step(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
         """Advance by exactly one step."""
@@ -141,7 +119,7 @@ class FixedLearner(StateMixin):
         cues = silent_cues(steps.n) if cues is None else cues
         return self._advance(self._state, self._traces, steps, cues, learn)
 
-    def _advance(self, state: LifState, traces: _Traces, steps: Steps, cues: Cues, learn: bool) -> Readouts:
+    def _advance(self, state: LifState, traces: SpikeTraces, steps: Steps, cues: Cues, learn: bool) -> Readouts:
         check_inputs(steps, cues, self.n_in, self.n_out)
         at = np.flatnonzero(cues.flags)
         scores = np.zeros((len(at), self.n_out), np.float32)
@@ -180,8 +158,7 @@ class FixedLearner(StateMixin):
         """The weights of a layer, or (after the last) those of the head."""
         if layer == len(self.net.threshold):
             return self.head.weight.T.copy()
-        a, b = int(self.net.w_at[layer]), int(self.net.w_at[layer + 1])
-        return self.net.weight[a:b].reshape(int(self.net.sizes[layer]), -1).copy()
+        return layer_weight(self.net, layer).copy()
 
     def layer_activity(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Steps since each neuron last fired, and where each layer begins."""

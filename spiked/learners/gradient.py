@@ -139,7 +139,8 @@ class GradientLearner(StateMixin):
         s = self.spec
         widest = int(net.sizes[1:].max())
         work = Work(
-            psi=np.zeros(n), signal=np.zeros(n), credit=np.zeros(n), error=np.zeros(n_out), logits=np.zeros(n_out),
+            distance=np.zeros(n, dtype), slope=np.array([s.surrogate_slope], dtype), signal=np.zeros(n, dtype),
+            credit=np.zeros(n, dtype), ones=np.ones(n, dtype), error=np.zeros(n_out, dtype), logits=np.zeros(n_out),
             rate_hz=np.zeros(n), row=np.zeros(widest, dtype), factor=np.zeros(widest, dtype),
             scale=np.zeros(1, dtype), rate=np.zeros(1, dtype), reward=np.zeros(2), updates=np.zeros(1, np.int64),
         )  # fmt: skip
@@ -152,7 +153,7 @@ class GradientLearner(StateMixin):
     def _options(self) -> Options:
         s = self.spec
         return Options(
-            OBJECTIVES.index(s.objective), SURROGATES.index(s.surrogate), float(s.surrogate_slope),
+            OBJECTIVES.index(s.objective), SURROGATES.index(s.surrogate),
             OPTIMIZERS.index(s.optimizer), float(self.rate), float(s.error_threshold), float(s.decays_rate),
             s.population, self._key, float(np.exp(-self._dt_ms / MEAN_MS)), self._dt_ms / 1000,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from spiked.learners.counter import word
 from spiked.learners.decoders import decode_close, decode_scores, decode_step
 from spiked.learners.dynamics import fire, integrate, integrate_spikes, leak, next_step
 from spiked.learners.eligibility_kernels import flush, is_full, note_events
-from spiked.learners.feedback import ADAPTIVE, LOCAL, follow_local, local_signals, send_down
+from spiked.learners.feedback import ADAPTIVE, LOCAL, SYMMETRIC, follow_local, local_signals, mirror, send_down
 from spiked.learners.jit import kernel
 from spiked.learners.objectives import (
     LATENCY_CE,
@@ -30,7 +30,7 @@ from spiked.learners.objectives import (
 from spiked.learners.optimizers import BOUNDED, apply_row
 from spiked.learners.plasticity import follow_decays, learn_decays
 from spiked.learners.regularisers import follow_rates, penalise
-from spiked.learners.surrogates import NOISY_SPIKE, noise, surrogate
+from spiked.learners.surrogates import NOISY_SPIKE, noise, surrogate_row
 from spiked.learners.window import clear_window, force_spikes, gather, is_single
 
 ALIGN_DECAY = 0.5
@@ -44,8 +44,11 @@ class Work(NamedTuple):
 
     Attributes
     ----------
-    psi, signal, credit : float64[N]; surrogate, dLoss/dS and dLoss/dU of each neuron at this step.
-    error : float64[n_out]; of the output neurons.
+    distance : float[N]; of each neuron's membrane to its threshold at this step.
+    slope : float[1]; of the surrogate, in the type of the weights.
+    signal, credit : float[N]; dLoss/dS and dLoss/dU of each neuron at this step.
+    ones : float[N].
+    error : float[n_out]; of the output neurons.
     logits : float64[n_out].
     rate_hz : float64[N]; running rates, for the regularisers.
     row, factor : float[widest]; a row of weights as it was, and what a layer's gradient is multiplied by.
@@ -54,10 +57,12 @@ class Work(NamedTuple):
     updates : int64[1]; windows that have taught, ever: with the clock they number the noise.
     """
 
-    psi: NDArray[np.float64]
-    signal: NDArray[np.float64]
-    credit: NDArray[np.float64]
-    error: NDArray[np.float64]
+    distance: NDArray[np.floating]
+    slope: NDArray[np.floating]
+    signal: NDArray[np.floating]
+    credit: NDArray[np.floating]
+    ones: NDArray[np.floating]
+    error: NDArray[np.floating]
     logits: NDArray[np.float64]
     rate_hz: NDArray[np.float64]
     row: NDArray[np.floating]
@@ -73,7 +78,6 @@ class Options(NamedTuple):
 
     objective: int
     surrogate: int
-    slope: float
     optimizer: int
     rate: float
     error_threshold: float
@@ -87,20 +91,24 @@ class Options(NamedTuple):
 @kernel
 def _find_psi(net, state, eli, work, opt):  # type: ignore[no-untyped-def]
     """Surrogate of every neuron at its distance to threshold; 0 while it is held at rest."""
-    now = eli.filled[0]
     n_all = net.u_at[len(net.threshold)]
-    key = word(opt.key, np.uint64(work.updates[0]))
+    psi, v = eli.psi[eli.filled[0]], work.distance
     for layer in range(len(net.threshold)):
-        theta, hold = net.threshold[layer], net.hold[layer]
+        theta = net.threshold[layer]
         for j in range(net.u_at[layer], net.u_at[layer + 1]):
-            v = state.membrane[j] - theta - state.adaptation[j]
-            psi = surrogate(opt.surrogate, v, opt.slope)
-            if opt.surrogate == NOISY_SPIKE and v <= 0:
-                psi *= noise(key, np.uint64(eli.clock[0] * n_all + j))
-            if 0 < state.wait[j] <= hold:
-                psi = 0.0
-            work.psi[j] = psi
-            eli.psi[now, j] = psi
+            v[j] = state.membrane[j] - theta - state.adaptation[j]
+    surrogate_row(opt.surrogate, v, work.slope, psi)
+    if opt.surrogate == NOISY_SPIKE:
+        key = word(opt.key, np.uint64(work.updates[0]))
+        for j in range(n_all):
+            if v[j] <= 0:
+                psi[j] *= noise(key, np.uint64(eli.clock[0] * n_all + j))
+    for layer in range(len(net.threshold)):
+        hold = net.hold[layer]
+        if hold > 0:
+            for j in range(net.u_at[layer], net.u_at[layer + 1]):
+                if 0 < state.wait[j] <= hold:
+                    psi[j] = 0
 
 
 @kernel
@@ -146,7 +154,7 @@ def _learn_step(net, state, eli, work, window, opt, feedback, penalty, decays, d
                 )
                 work.error[:] = work.credit[a:]
             else:
-                send_down(net, feedback, work.psi, work.error, work.signal, work.credit)
+                send_down(net, feedback, eli.psi[now], work.error, work.signal, work.credit)
             signal[:a] = work.signal[:a]
             direct[a:] = work.error
             if penalty.on:
@@ -180,9 +188,10 @@ def _step_rows(net, eli, work, opt, feedback, average, layer, scale, rate):  # t
             descent = eli.gradient[at : at + n]
             apply_row(opt.optimizer, weight, descent, factor, work.scale, average[at : at + n], work.rate)
             if aligned and i < net.sizes[layer]:
-                back = feedback.matrix[feedback.at[layer - 1] + i * n : feedback.at[layer - 1] + (i + 1) * n]
+                at = feedback.at[layer - 1] + i
                 for j in range(n):
-                    back[j] += weight[j] - row[j] - gone * back[j]
+                    e = at + j * net.sizes[layer]
+                    feedback.matrix[e] += weight[j] - row[j] - gone * feedback.matrix[e]
                     weight[j] -= gone * row[j]
             eli.touched[x0 + i] = 0
 
@@ -233,8 +242,7 @@ def close_window(net, state, eli, work, window, opt, feedback, penalty, decays, 
             scale = 1.0
             loss = window_error(opt.objective, window, label, opt.population, work.error)
             _cut_small(work.error, opt.error_threshold)
-            work.psi[:] = 1.0
-            send_down(net, feedback, work.psi, work.error, work.signal, work.credit)
+            send_down(net, feedback, work.ones, work.error, work.signal, work.credit)
             for j in range(a):
                 work.signal[j] *= window.credit[0]
             work.signal[a:] = work.error
@@ -258,6 +266,8 @@ def close_window(net, state, eli, work, window, opt, feedback, penalty, decays, 
             rate = _bounded_rate(net, eli, work, scale, rate, loss)
         for layer in range(top + 1):
             _step_rows(net, eli, work, opt, feedback, average, layer, scale, rate)
+        if feedback.kind == SYMMETRIC:
+            mirror(net, feedback)
         if opt.decays_rate > 0:
             learn_decays(net, eli, decays, work.signal, scale, opt.rate * opt.decays_rate)
     else:

@@ -95,7 +95,9 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
     ``fastmath`` lets sums be vectorised, in one order for one compiled kernel, so results are the same bits for the
     same calls. For that a loop that sums floats must not store to an array as well: such a loop is compiled twice, in
-    order and vectorised, and where the arrays happen to lie in memory decides which runs. The flags that assume no
+    order and vectorised, and where the arrays happen to lie in memory decides which runs. Nor may an element be a sum
+    of two products, ``a * b + c * d``: either may be the one that is fused with the sum, unrounded. Written as a chain,
+    ``(x + a * b) + c * d``, there is one way. The flags that assume no
     NaN and no infinity stay off, and so does the one for reciprocals, for the same reason.
     """
     dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})(function)

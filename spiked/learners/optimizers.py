@@ -37,18 +37,17 @@ def apply_row(optimizer, weight, descent, factor, scale, average, rate):  # type
     """
     c, r = scale[0], rate[0]
     if optimizer == 1:
-        keep, eps = type(c)(RHO), type(c)(EPS)
-        add = type(c)(1.0 - RHO)
+        add, eps = type(c)(1.0 - RHO), type(c)(EPS)
         for j in range(len(weight)):
             d = descent[j] * factor[j] * c
-            v = keep * average[j] + add * d * d
+            v = average[j] + add * (d * d - average[j])
             average[j] = v
             weight[j] += r * d / (np.sqrt(v) + eps)
             descent[j] = 0
     elif optimizer == 2:
-        keep, add = type(c)(MU), type(c)(1.0 - MU)
+        add = type(c)(1.0 - MU)
         for j in range(len(weight)):
-            v = keep * average[j] + add * (descent[j] * factor[j] * c)
+            v = average[j] + add * (descent[j] * factor[j] * c - average[j])
             average[j] = v
             weight[j] += r * v
             descent[j] = 0

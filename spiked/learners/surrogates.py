@@ -47,6 +47,25 @@ def surrogate(kind, v, slope):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def surrogate_row(kind, v, slope, psi):  # type: ignore[no-untyped-def]
+    """`surrogate` of many: ``psi = surrogate(kind, v, slope)``, in the type of `v`; `slope` is float[1] of that type.
+
+    A loop for each kind, and no choice within one, so that each is vectorised.
+    """
+    k, one = slope[0], type(slope[0])(1)
+    if kind == 0:
+        for j in range(len(v)):
+            z = one + abs(v[j]) * k
+            psi[j] = one / (z * z)
+    elif kind == 2:
+        for j in range(len(v)):
+            psi[j] = max(one - abs(v[j]) * k, one - one)
+    else:
+        for j in range(len(v)):
+            psi[j] = surrogate(kind, v[j], k)
+
+
+@kernel
 def noise(key, counter):  # type: ignore[no-untyped-def]
     """Number `counter` of `key` (both uint64) in [-1, 1): the flag of a neuron below threshold."""
     return float(word(key, counter) >> _DROPPED) * 2.0**-52 - 1.0

@@ -76,6 +76,23 @@ def same_state(a: Learner, b: Learner, what: str) -> None:
         require(array.tobytes() == theirs[name].tobytes(), f"{what}: the states differ in {name}")
 
 
+def same_arrays(ours: dict[str, NDArray], theirs: dict[str, NDArray], prefix: str, what: str) -> None:
+    """The arrays of `ours` whose names begin with `prefix` are those of `theirs`."""
+    for name, array in ours.items():
+        if name.startswith(prefix):
+            require(array.tobytes() == theirs[name].tobytes(), f"{what}: the states differ in {name}")
+
+
+def is_unsupervised(learner: Learner) -> bool:
+    """Whether windows without a label teach this learner too; then it has a `rate`, and 0 stops that."""
+    return bool(getattr(learner, "unsupervised", False))
+
+
+def stop_features(learner: Learner) -> None:
+    """Leave learning to the head."""
+    learner.rate = 0.0  # type: ignore[attr-defined]
+
+
 def stream_for(learner: Learner, rng: np.random.Generator, n: int = 300) -> tuple[Steps, Cues]:
     active = max(1, min(20, learner.n_in // 3))
     return random_steps(rng, n, learner.n_in, active, (0.5, 2.0)), random_cues(rng, n, learner.n_out)

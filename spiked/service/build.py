@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,13 +13,18 @@ from spiked.io.events import Geometry
 from spiked.learners.fixed import FixedLearner, FixedSpec
 from spiked.learners.gradient import GradientLearner, GradientSpec
 from spiked.learners.lif import LayerSpec, Lif, layer_weight, make_lif
+from spiked.learners.local_fields import local_fields
 from spiked.learners.objectives import NEEDS_SPIKES
+from spiked.learners.perturbation import PerturbationLearner, PerturbationSpec
 from spiked.learners.receptive import GAIN, dense_weights, edge_fields
 from spiked.learners.regularisers import Regularisers
 from spiked.learners.rtrl import RtrlLearner, RtrlSpec
-from spiked.service.config import Layer, Stream
+from spiked.learners.rtrl_full import FullRtrlLearner, FullRtrlSpec
+from spiked.learners.stdp import StdpLearner
+from spiked.learners.stdp_rules import StdpSpec
+from spiked.service.config import ConfigError, Layer, Stream
 
-AnyLearner = FixedLearner | RtrlLearner | GradientLearner
+AnyLearner = FixedLearner | RtrlLearner | GradientLearner | FullRtrlLearner | PerturbationLearner | StdpLearner
 
 DENSE_GAIN = 2.0
 SLOPES = {"spike": 0.0, "noisy_spike": 0.2}
@@ -43,10 +49,20 @@ def binner_spec(stream: Stream) -> BinnerSpec:
 def build_learner(stream: Stream, n_classes: int | None = None) -> AnyLearner:
     """A fresh learner: the same configuration and seed give the same weights.
 
-    `n_classes` takes the place of the configuration's own number of classes.
+    `n_classes` takes the place of the configuration's own number of classes. Raises ConfigError for what a learner
+    refuses when it sees its weights.
     """
+    try:
+        return _build(stream, n_classes)
+    except ValueError as error:
+        raise ConfigError(f"stream {stream.id!r}: {error}") from None
+
+
+def _build(stream: Stream, n_classes: int | None) -> AnyLearner:
     network, learning = stream.network, stream.learning
     n_out = network.outputs or (len(network.classes) if n_classes is None else n_classes)
+    if learning.rule == "stdp":
+        return _build_stdp(stream, n_out)
     if network.head != "gradient":
         fixed = FixedSpec(network.head, tuple(network.trace_ms), network.ridge)
         return FixedLearner(build_network(stream), n_out, fixed, stream.dt_ms)
@@ -54,6 +70,29 @@ def build_learner(stream: Stream, n_classes: int | None = None) -> AnyLearner:
     read_out = LayerSpec(max(1, n_out) * network.population, network.tau_out_ms, 1.0 if fires else math.inf)
     net = build_network(stream, read_out)
     slope = SLOPES.get(learning.surrogate, 2.0) if learning.surrogate_slope is None else learning.surrogate_slope
+    memory_ms = max(network.trace_ms)
+    if learning.rule == "perturbation":
+        tried = PerturbationSpec(
+            mode=learning.perturbation,
+            sigma=learning.perturbation_size,
+            rate=learning.rate,
+            decoder=network.decoder,
+            population=network.population,
+            decoder_tau_ms=memory_ms,
+        )
+        return PerturbationLearner(net, tried, stream.dt_ms, network.seed)
+    if learning.rule == "rtrl" and network.layers[0].recurrent:
+        full = FullRtrlSpec(
+            objective=learning.objective,
+            surrogate=learning.surrogate,
+            surrogate_slope=slope,
+            optimizer=learning.optimizer,
+            rate=learning.rate,
+            decoder_tau_ms=memory_ms,
+            sparse_steps=learning.sparse_steps,
+            max_bytes=int(learning.influence_mb * 1e6),
+        )
+        return FullRtrlLearner(net, full, stream.dt_ms)
     if learning.update == "step":
         each_step = RtrlSpec(
             objective=learning.objective,
@@ -62,7 +101,7 @@ def build_learner(stream: Stream, n_classes: int | None = None) -> AnyLearner:
             feedback=learning.feedback,
             rate=learning.rate,
             decoder=network.decoder,
-            decoder_tau_ms=max(network.trace_ms),
+            decoder_tau_ms=memory_ms,
         )
         return RtrlLearner(net, each_step, stream.dt_ms, network.seed)
     r = learning.regularisers
@@ -77,10 +116,24 @@ def build_learner(stream: Stream, n_classes: int | None = None) -> AnyLearner:
         error_threshold=learning.error_threshold,
         decoder=network.decoder,
         population=network.population,
-        decoder_tau_ms=max(network.trace_ms),
+        decoder_tau_ms=memory_ms,
         regularisers=Regularisers(r.l1, r.upper, r.upper_hz, r.upper_power, r.lower, r.lower_hz),
     )
     return GradientLearner(net, spec, stream.dt_ms, network.seed)
+
+
+def _build_stdp(stream: Stream, n_out: int) -> StdpLearner:
+    network, learning = stream.network, stream.learning
+    own = msgspec.to_builtins(learning.stdp)
+    spec = StdpSpec(
+        plastic=tuple(own.pop("layers")),
+        **own,
+        rate=learning.rate,
+        head=network.head,
+        trace_ms=tuple(network.trace_ms),
+        ridge=network.ridge,
+    )
+    return StdpLearner(build_network(stream), n_out, spec, stream.dt_ms)
 
 
 def build_network(stream: Stream, read_out: LayerSpec | None = None) -> Lif:
@@ -94,7 +147,14 @@ def build_network(stream: Stream, read_out: LayerSpec | None = None) -> Lif:
     for k, layer in enumerate(network.layers):
         below, n = int(net.sizes[k]), layer.neurons
         weight = layer_weight(net, k)
-        if (layer.weights or ("edges" if k == 0 else "dense")) == "edges":
+        plastic = stream.learning.rule == "stdp" and k in stream.learning.stdp.layers
+        kind = layer.weights or ("fields" if plastic else "dense" if k > 0 else "edges")
+        if kind == "fields":
+            place = (grid.width, grid.height, grid.planes) if k == 0 else (below, 1, 1)
+            radius = layer.field_px if k == 0 else float(below)  # above the sensor there are no places
+            fields = local_fields(rng, *place, n, radius, max(1, stream.learning.stdp.group))
+            weight[:below] = fields if layer.gain is None else fields * np.float32(layer.gain)
+        elif kind == "edges":
             fields = edge_fields(rng, grid.width, grid.height, grid.planes, n, layer.field_px)
             weight[:below] = fields if layer.gain is None else fields * np.float32(layer.gain / GAIN)
         else:

@@ -41,5 +41,5 @@ def run(args: argparse.Namespace) -> int:
         return Daemon(config).run()
     except (EndpointError, StateDirError, CheckpointError) as error:
         raise RunError(str(error)) from None
-    except KnowledgeError as error:
+    except (ConfigError, KnowledgeError) as error:
         raise UsageError(f"{args.config}: {error}") from None

@@ -90,7 +90,7 @@ class Layer(Section):
     tau_mem_ms: Positive | Annotated[list[Positive], Meta(min_length=2, max_length=2)] = 20.0
     threshold: Positive = 1.0
     reset: Literal["subtract", "zero"] = "subtract"
-    weights: Literal["edges", "dense", ""] = ""
+    weights: Literal["edges", "dense", "fields", ""] = ""
     field_px: NotNegative = 0.0
     gain: Positive | None = None
     recurrent: bool = False
@@ -109,7 +109,7 @@ class Network(Section):
     classes: list[Annotated[str, Meta(min_length=1, max_length=64)]] = field(default_factory=list)
     outputs: Whole = 0
     max_classes: Annotated[int, Meta(ge=1, le=4096)] = 64
-    head: Literal["discriminant", "gradient", "prototype"] = "discriminant"
+    head: Literal["discriminant", "gradient", "prototype", "assignment"] = "discriminant"
     decoder: Literal["rate", "latency", "population", "membrane"] = "membrane"
     population: Count = 1
     trace_ms: Annotated[list[Positive], Meta(min_length=1)] = field(
@@ -131,6 +131,39 @@ class Regularisers(Section):
     lower_hz: NotNegative = 1.0
 
 
+class Stdp(Section):
+    """``stdp`` of ``[learning]``: the rule of spike times, its bounds, and who learns."""
+
+    rule: Literal["pair", "triplet", "prototype"] = "pair"
+    pairing: Literal["all", "nearest"] = "nearest"
+    a_plus: NotNegative = 1.0
+    a_minus: Annotated[float, Meta(le=0)] = -0.8
+    tau_plus_ms: Positive = 20.0
+    tau_minus_ms: Positive = 20.0
+    a_triplet: NotNegative = 1.0
+    tau_triplet_ms: Positive = 100.0
+    x_target: NotNegative = 0.5
+    bounds: Literal["hard", "soft"] = "hard"
+    w_min: float = 1e-4
+    w_max: float = 1.0
+    mu: NotNegative = 1.0
+    norm: Literal["none", "sum", "l2"] = "none"
+    winners: Whole = 0
+    group: Whole = 0
+    inhibit: bool = False
+    compete: Literal["fire", "learn"] = "fire"
+    target_hz: NotNegative = 0.0
+    theta_rise: NotNegative = 0.01
+    theta_max: Positive = 20.0
+    modulation: Literal["none", "reward", "error"] = "none"
+    tau_eligibility_ms: Positive = 500.0
+    reward_windows: Positive = 50.0
+    error_threshold: NotNegative = 0.5
+    settle_windows: Whole = 150
+    assignment: Literal["hard", "soft"] = "soft"
+    layers: Annotated[list[Whole], Meta(min_length=1)] = field(default_factory=lambda: [0])
+
+
 class Learning(Section):
     """``[learning]``: how the network learns. `rule` follows from the head where it is not given."""
 
@@ -149,6 +182,10 @@ class Learning(Section):
     error_threshold: NotNegative = 0.0
     regularisers: Regularisers = field(default_factory=Regularisers)
     sparse_steps: Whole = 0
+    influence_mb: Annotated[float, Meta(gt=0, le=65536)] = 256.0
+    stdp: Stdp = field(default_factory=Stdp)
+    perturbation: Literal["gradient", "accept"] = "gradient"
+    perturbation_size: Positive = 0.02
     window_ms: Positive = 500.0
     memory_ms: NotNegative = 2000.0
     enabled: bool = True

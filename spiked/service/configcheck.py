@@ -67,11 +67,28 @@ def _check_memory(place: str, stream: Stream) -> None:
                 f"{place}.downsample than {d}"
             )
         below = layer.neurons
+    _check_influence(place, stream)
     features = below * len(network.trace_ms)
     if network.head == "discriminant" and 4 * features**2 > MAX_ARRAY_BYTES:
         raise ConfigError(
             f"{place}.network.trace_ms: {len(network.trace_ms)} traces of {below} neurons are {features} features; the "
             f"discriminant takes {4 * features**2 / 1e9:.1f} GB; at most {MAX_ARRAY_BYTES / 1e9:.1f}: fewer of either"
+        )
+
+
+def _check_influence(place: str, stream: Stream) -> None:
+    """Refuse a full influence matrix that is larger than allowed; what a sparse one takes is known when it is drawn."""
+    learning, layer, d = stream.learning, stream.network.layers[0], stream.downsample
+    if learning.rule != "rtrl" or not layer.recurrent or learning.sparse_steps:
+        return
+    n, n_in = layer.neurons, stream.planes * -(-stream.width // d) * -(-stream.height // d)
+    components = 1 + (layer.adaptive is not None) + (layer.tau_syn_ms > 0)
+    needed_mb = 4 * n * n * (n + n_in) * components / 1e6
+    if needed_mb > learning.influence_mb:
+        raise ConfigError(
+            f"{place}.network.layers[0].neurons: {n}; the influence of {n * (n + n_in)} weights on {n} neurons takes "
+            f"{needed_mb:.0f} MB, at most learning.influence_mb, {learning.influence_mb:g}: fewer neurons, "
+            'sparse_steps, or rule = "eprop"'
         )
 
 

@@ -143,7 +143,9 @@ class SpikedCollector(Collector):
                 rate.add_metric(key, float(total[layer] - then[layer]) / n / seconds if seconds > 0 else 0.0)
                 window = SILENT_MS * 1000 / stream.dt_us
                 silent.add_metric(key, int(np.sum(quiet[u_at[layer] : u_at[layer + 1]] > window)))
-                threshold.add_metric(key, float(learner.net.threshold[layer]))
+                own = getattr(learner, "theta", None)  # homeostatic thresholds, above the layer's
+                above = 0.0 if own is None else float(own[u_at[layer] : u_at[layer + 1]].mean())
+                threshold.add_metric(key, float(learner.net.threshold[layer]) + above)
             for layer, (weight_norm, update_norm) in enumerate(stream.norms.look(learner)):
                 norm.add_metric([name, str(layer)], weight_norm)
                 moved.add_metric([name, str(layer)], update_norm)

@@ -5,9 +5,11 @@ Each rule is a row of conditions; the first that does not hold is the reason tha
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from spiked.learners.objectives import PER_STEP
+from spiked.learners.rtrl_full import FULL_OPTIMIZERS
 from spiked.service.config import ConfigError, Layer, Learning, Network
 
 Condition = tuple[bool, str, str]
@@ -26,9 +28,12 @@ def parts_of(layer: Layer) -> list[str]:
 
 def check_rule(place: str, learning: Learning, network: Network) -> None:
     """Raise ConfigError for a rule that cannot learn this network, or not so; `place` is that of ``[learning]``."""
-    conditions = {"rtrl": _rtrl, "eprop": _eprop, "none": _none, "stdp": _none, "perturbation": _none}[learning.rule]
+    conditions = {"rtrl": _rtrl, "eprop": _eprop, "none": _none, "stdp": _stdp, "perturbation": _perturbation}[
+        learning.rule
+    ]
     network_place = place.replace("learning", "network")
-    for holds, key, instead in (*_head(learning, network), *conditions(learning, network), *_common(learning, network)):
+    found = itertools.chain(_head(learning, network), conditions(learning, network), _common(learning, network))
+    for holds, key, instead in found:
         if not holds:
             where = network_place if key.split(".")[0].split("[")[0] in network.__struct_fields__ else place
             owner: object = network if where == network_place else learning
@@ -45,6 +50,7 @@ def _head(learning: Learning, network: Network) -> Iterator[Condition]:
         f' moves the features under head = "{head}", whose statistics then go stale; use head = "gradient", or '
         'rule = "none"',
     )  # fmt: skip
+    yield head != "assignment" or rule == "stdp", "head", ' tells what neurons have learnt: it needs rule = "stdp"'
     yield (
         head != "gradient" or rule not in ("none", "stdp"), "rule",
         ', but head = "gradient" learns by a rule of its own; use "rtrl" or "eprop", or enabled = false',
@@ -53,6 +59,28 @@ def _head(learning: Learning, network: Network) -> Iterator[Condition]:
 
 def _none(learning: Learning, network: Network) -> Iterator[Condition]:
     yield from ()
+
+
+def _stdp(learning: Learning, network: Network) -> Iterator[Condition]:
+    """Layers that learn from their own spikes: plain ones, of weights within the bounds."""
+    s = learning.stdp
+    for k in s.layers:
+        yield k < len(network.layers), "stdp.layers", f"; the layers are 0 to {len(network.layers) - 1}"
+        for name in parts_of(network.layers[k]):
+            if name != "tau_mem_ms":
+                why = ", but a layer that learns by STDP has plain neurons, and homeostatic thresholds (stdp.target_hz)"
+                yield False, f"layers[{k}].{name}", why
+        yield network.layers[k].weights in ("", "fields"), f"layers[{k}].weights", '; STDP begins from "fields"'
+    yield s.w_min < s.w_max, "stdp.w_min", f"; below stdp.w_max, {s.w_max:g}"
+    yield (
+        s.rule != "prototype" or s.modulation == "none",
+        "stdp.modulation",
+        ' has no pairs to wait for under "prototype"',
+    )
+    reward = learning.objective == "reward"
+    yield learning.objective in ("membrane_ce", "reward"), "objective", " is of gradients; leave it out"
+    yield not reward or s.modulation == "reward", "objective", ' needs stdp.modulation = "reward"'
+    yield learning.update == "window", "update", ", but STDP has an update of its own; leave it out"
 
 
 def _rtrl(learning: Learning, network: Network) -> Iterator[Condition]:
@@ -68,7 +96,25 @@ def _rtrl(learning: Learning, network: Network) -> Iterator[Condition]:
 
 def _full(learning: Learning, network: Network) -> Iterator[Condition]:
     """The full influence matrix: one recurrent layer and a membrane to read."""
-    yield False, "layers[0].recurrent", ' needs the full influence matrix; use rule = "eprop"'
+    why = '; the full influence matrix of a recurrent layer knows none: leave it out, or use rule = "eprop"'
+    yield len(network.layers) == 1, "layers", ': rule = "rtrl" takes one recurrent layer; use rule = "eprop" for more'
+    yield network.layers[0].delay_ms == 0, "layers[0].delay_ms", why
+    yield learning.update == "window", "update", ", but the full influence matrix gathers a window's gradient"
+    yield (
+        learning.objective in ("membrane_ce", "membrane_mse"), "objective",
+        '; the full influence matrix goes with "membrane_ce" or "membrane_mse"',
+    )  # fmt: skip
+    yield learning.feedback == "symmetric", "feedback", '; the full influence matrix is exact: "symmetric"'
+    yield (
+        learning.optimizer in FULL_OPTIMIZERS, "optimizer",
+        f"; the full influence matrix goes with {', '.join(FULL_OPTIMIZERS)}",
+    )  # fmt: skip
+    yield learning.surrogate != "noisy_spike", "surrogate", why
+    yield learning.decays_rate == 0, "decays_rate", why
+    yield learning.error_threshold == 0, "error_threshold", why
+    yield not _regularised(learning), "regularisers", why
+    yield network.decoder == "membrane", "decoder", '; the full influence matrix is read by its membrane: "membrane"'
+    yield network.population == 1, "population", why
 
 
 def _each_step(learning: Learning, network: Network) -> Iterator[Condition]:
@@ -87,10 +133,20 @@ def _each_step(learning: Learning, network: Network) -> Iterator[Condition]:
     yield learning.surrogate != "noisy_spike", "surrogate", ' needs update = "window"'
     yield learning.decays_rate == 0, "decays_rate", '; decays learn with update = "window"'
     yield learning.error_threshold == 0, "error_threshold", '; needs update = "window"'
-    r = learning.regularisers
-    yield r.l1 == r.upper == r.lower == 0, "regularisers", '; need update = "window"'
+    yield not _regularised(learning), "regularisers", '; need update = "window"'
     yield network.decoder in ("membrane", "rate"), "decoder", ' needs update = "window"'
     yield network.population == 1, "population", '; needs update = "window"'
+
+
+def _regularised(learning: Learning) -> bool:
+    r = learning.regularisers
+    return r.l1 > 0 or r.upper > 0 or r.lower > 0
+
+
+def _perturbation(learning: Learning, network: Network) -> Iterator[Condition]:
+    """Two or three copies side by side, judged by the cross entropy of their membranes."""
+    yield learning.update == "window", "update", ", but a perturbation is judged by a window's loss"
+    yield learning.objective == "membrane_ce", "objective", '; a perturbation is judged by "membrane_ce"'
 
 
 def _eprop(learning: Learning, network: Network) -> Iterator[Condition]:

@@ -7,8 +7,10 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from spiked.learners.fixed import FixedLearner
 from spiked.service.build import AnyLearner
+
+LEARNT = ("n_out", "square", "average", "feedback", "net.beta", "memory.theta", "memory.windows", "memory.reward")
+"""What is learnt beside weights and a head's statistics, by its name in a learner's state."""
 
 
 class WeightNorms:
@@ -18,9 +20,9 @@ class WeightNorms:
         self._before: dict[int, NDArray] = {}
 
     def look(self, learner: AnyLearner) -> list[tuple[float, float]]:
-        """Norm and change of each layer, a fixed learner's head last; 0 where there is nothing to compare with."""
+        """Norm and change of each layer, a head of statistics last; 0 where there is nothing to compare with."""
         out = []
-        layers = len(learner.net.threshold) + isinstance(learner, FixedLearner)
+        layers = len(learner.net.threshold) + hasattr(learner, "head")
         for layer in range(layers):
             weight = learner.weights(layer)
             before = self._before.get(layer)
@@ -40,6 +42,6 @@ def weight_digest(learner: AnyLearner) -> str:
     for layer in range(len(learner.net.threshold)):
         crc = zlib.crc32(learner.weights(layer).tobytes(), crc)
     for name, array in sorted(learner.state().items()):
-        if name in ("n_out", "square") or name.startswith("head."):
+        if name in LEARNT or name.startswith("head."):
             crc = zlib.crc32(array.tobytes(), zlib.crc32(name.encode(), crc))
     return f"{crc:08x}"
