@@ -58,7 +58,7 @@ def _sweep(net, eli, layer, what):  # type: ignore[no-untyped-def]
         if hidden:
             for j in range(n):
                 ak = pk[j] + sources * signal[j]
-                ae = psi[j] * (sources * direct[j] + ak + jump * aq[j])
+                ae = psi[j] * ((ak + jump * aq[j]) + sources * direct[j])
                 am = ae + pm[j]
                 ay = am + py[j]
                 aq[j] = rho * aq[j] - ae

@@ -188,11 +188,14 @@ def _step_rows(net, eli, work, opt, feedback, average, layer, scale, rate):  # t
             descent = eli.gradient[at : at + n]
             apply_row(opt.optimizer, weight, descent, factor, work.scale, average[at : at + n], work.rate)
             if aligned and i < net.sizes[layer]:
-                at = feedback.at[layer - 1] + i
+                at, moved, kept = feedback.at[layer - 1] + i, descent, 1.0 - gone
+                for j in range(n):
+                    moved[j] = weight[j] - row[j]
+                for j in range(n):
+                    weight[j] -= gone * row[j]
                 for j in range(n):
                     e = at + j * net.sizes[layer]
-                    feedback.matrix[e] += weight[j] - row[j] - gone * feedback.matrix[e]
-                    weight[j] -= gone * row[j]
+                    feedback.matrix[e] = moved[j] + kept * feedback.matrix[e]
             eli.touched[x0 + i] = 0
 
 

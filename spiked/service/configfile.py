@@ -201,6 +201,7 @@ def learner_digest(stream: Stream) -> str:
     learning = stream.learning
     what["learning"] = [
         learning.rule, learning.feedback, learning.update, learning.optimizer, learning.objective,
-        learning.decays_rate > 0, learning.sparse_steps,
+        learning.decays_rate > 0, learning.sparse_steps, learning.perturbation,
+        msgspec.to_builtins(learning.stdp) if learning.rule == "stdp" else None,
     ]  # fmt: skip
     return hashlib.sha256(msgspec.json.encode(what, order="deterministic")).hexdigest()[:16]

@@ -58,7 +58,8 @@ def _head(learning: Learning, network: Network) -> Iterator[Condition]:
 
 
 def _none(learning: Learning, network: Network) -> Iterator[Condition]:
-    yield from ()
+    """Features that stay: the head learns from classes."""
+    yield learning.objective != "reward", "objective", ' needs a rule that learns from rewards: "rtrl", "eprop", "stdp"'
 
 
 def _stdp(learning: Learning, network: Network) -> Iterator[Condition]:
@@ -146,7 +147,13 @@ def _regularised(learning: Learning) -> bool:
 def _perturbation(learning: Learning, network: Network) -> Iterator[Condition]:
     """Two or three copies side by side, judged by the cross entropy of their membranes."""
     yield learning.update == "window", "update", ", but a perturbation is judged by a window's loss"
+    yield not network.outputs, "rule", " is judged by classes; outputs need a gradient"
     yield learning.objective == "membrane_ce", "objective", '; a perturbation is judged by "membrane_ce"'
+    yield learning.feedback == "symmetric", "feedback", ": a perturbation has none; leave it out"
+    yield learning.optimizer in ("rms", "sgd"), "optimizer", ": a perturbation has none; leave it out"
+    yield learning.decays_rate == 0, "decays_rate", "; a perturbation moves weights alone"
+    yield learning.error_threshold == 0, "error_threshold", "; a perturbation is not triggered by errors"
+    yield not _regularised(learning), "regularisers", "; a perturbation knows none"
 
 
 def _eprop(learning: Learning, network: Network) -> Iterator[Condition]:

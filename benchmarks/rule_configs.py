@@ -1,0 +1,112 @@
+"""The rows of `learning_rules`: for each task, a name and the ``[network]`` and ``[learning]`` tables that make it.
+
+Each is what a configuration file would say; classes, seed and sensor are the task's. Choices were made on splits with
+seeds of 100 and above; figures are reported on splits 0 and up.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Row(NamedTuple):
+    """A rule with its settings.
+
+    Attributes
+    ----------
+    name : what the table calls it.
+    network, learning : as in a configuration file.
+    stream : keys of ``[[stream]]`` that differ from the task's.
+    """
+
+    name: str
+    network: dict[str, Any]
+    learning: dict[str, Any] = {}
+    stream: dict[str, Any] = {}
+
+
+GRADIENT: dict[str, Any] = {"head": "gradient"}
+WIDE: dict[str, Any] = {"surrogate_slope": 1.0}
+ADAPTIVE: dict[str, Any] = {"recurrent": True, "recurrent_gain": 0.3, "adaptive": {"tau_ms": 200.0, "jump": 0.2}}
+PROTOTYPE: dict[str, Any] = {
+    "rule": "prototype", "bounds": "soft", "mu": 1.0, "x_target": 0.5, "settle_windows": 100, "norm": "sum",
+}  # fmt: skip
+POSITIVE: dict[str, Any] = {
+    "layers": [{"neurons": 256, "field_px": 4.0, "tau_mem_ms": 20.0, "threshold": 5.0, "reset": "zero"}],
+    "trace_ms": [50.0, 150.0, 400.0],
+    "ridge": 5.0,
+}
+"""Features of positive weights, for STDP."""
+
+
+def _stdp(network: dict[str, Any]) -> list[Row]:
+    """STDP, the same network with weights that stay, and its own votes instead of a discriminant."""
+    return [
+        Row("stdp + discriminant", network, {"rule": "stdp", "rate": 0.01, "stdp": PROTOTYPE}),
+        Row("stdp, rate 0", network, {"rule": "stdp", "rate": 0.0, "stdp": PROTOTYPE}),
+        Row("stdp + assignment", {**network, "head": "assignment"}, {"rule": "stdp", "rate": 0.01, "stdp": PROTOTYPE}),
+    ]
+
+
+def _small(layer: dict[str, Any]) -> list[Row]:
+    """Every rule on a task with few channels; the settings are sensible, not tuned."""
+    plain = {"layers": [layer], **GRADIENT}
+    loops = {"layers": [{**layer, **ADAPTIVE}], **GRADIENT}
+    full = {"layers": [{**layer, "neurons": 32, "recurrent": True}], **GRADIENT}
+    few = {"layers": [{**layer, "neurons": 32}], **GRADIENT}
+    positive = {"layers": [{**layer, "threshold": 3.0, "reset": "zero"}]}
+    return [
+        Row("fixed + discriminant", {"layers": [layer]}),
+        Row("fixed + prototype", {"layers": [layer], "head": "prototype"}),
+        Row("rtrl", plain, {"rule": "rtrl"}),
+        Row("rtrl, full matrix", full, {"rule": "rtrl"}),
+        Row("eprop", plain, {"rule": "eprop", "feedback": "adaptive"}),
+        Row("eprop, recurrent, adaptive", loops, {"rule": "eprop"}),
+        *_stdp(positive),
+        Row("perturbation", few, {"rule": "perturbation"}),
+    ]
+
+
+_ACCUMULATING: dict[str, Any] = {
+    "neurons": 200, "weights": "dense", "gain": 6.0, "recurrent": True, "recurrent_gain": 0.3, "refractory_ms": 3.0,
+}  # fmt: skip
+"""A layer for `cues`. Its thresholds, where they adapt, carry how many cues came: 4 s, so that the first still count;
+scores are of the recall period, so their memory is as long as that."""
+_ANSWERING: dict[str, Any] = {"head": "gradient", "tau_out_ms": 300.0, "trace_ms": [150.0]}
+_EPROP: dict[str, Any] = {"rule": "eprop", "surrogate": "triangular", "surrogate_slope": 2.0, "rate": 0.001}
+
+
+ROWS: dict[str, list[Row]] = {
+    "nmnist": [
+        Row("fixed + discriminant", {"layers": [{"neurons": 256}]}),
+        Row("fixed + prototype", {"layers": [{"neurons": 256}], "head": "prototype"}),
+        Row(
+            "rtrl",
+            {"layers": [{"neurons": 512}], "tau_out_ms": 50.0, **GRADIENT},
+            {"rule": "rtrl", "rate": 0.001, **WIDE},
+        ),
+        Row(
+            "eprop",
+            {"layers": [{"neurons": 512}], "tau_out_ms": 50.0, **GRADIENT},
+            {"rule": "eprop", "feedback": "adaptive", "rate": 0.002, **WIDE},
+        ),
+        Row(
+            "eprop, recurrent, adaptive",
+            {"layers": [{"neurons": 256, **ADAPTIVE}], **GRADIENT},
+            {"rule": "eprop", "rate": 0.001, **WIDE},
+        ),
+        *_stdp(POSITIVE),
+        Row("perturbation", {"layers": [{"neurons": 32}], **GRADIENT}, {"rule": "perturbation"}),
+    ],
+    "tones": _small({"neurons": 128}),
+    "cues": [
+        *(row for row in _small({"neurons": 100, "field_px": 3.0}) if row.name != "eprop, recurrent, adaptive"),
+        Row(
+            "eprop, adaptive thresholds",
+            {"layers": [{**_ACCUMULATING, "adaptive": {"tau_ms": 4000.0, "jump": 0.05}}], **_ANSWERING},
+            _EPROP,
+        ),
+        Row("eprop, no adaptation", {"layers": [_ACCUMULATING], **_ANSWERING}, _EPROP),
+    ],
+}
+"""Rows by task."""
