@@ -23,7 +23,7 @@ from gradient_cases import (
     step_taken,
 )
 
-from spiked.learners.contract import CLOSE, NO_VALUES, Cues, Steps, silent_cues
+from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Steps, silent_cues
 from spiked.learners.eligibility import BLOCK_STEPS
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.trials import silent_steps
@@ -277,6 +277,19 @@ def test_a_reward_is_held_against_its_mean(told: str) -> None:
         assert_close(learner.weights(i), dense.layers[i].weight, 1e-10, "reward, dense")
     assert np.abs(learner.weights(0) - start).max() > 1e-3
     assert learner._live.work.reward[0] == pytest.approx(dense.reward[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+def test_a_window_that_ends_without_a_reward_moves_nothing(optimizer: str) -> None:
+    rng = np.random.default_rng(17)
+    learner = build(objective="reward", optimizer=optimizer, rate=0.1)
+    for label in (0, UNLABELLED):
+        steps, cues = busy(rng, 40), labelled(40, rng)
+        learner.run(steps, cues)
+        before, mean = learner.weights(1), learner._live.work.reward.copy()
+        learner.conclude(label, np.ones((1, 1), np.float32))
+        assert np.array_equal(before, learner.weights(1)) == (label == UNLABELLED)
+        assert np.array_equal(mean, learner._live.work.reward) == (label == UNLABELLED)
 
 
 def test_the_mean_reward_is_that_of_the_last_hundred_or_so() -> None:

@@ -296,8 +296,9 @@ def test_gradient_by_noisy_spikes_equals_its_dense_form(dtype: Any) -> None:
 
     def noisy(x: np.ndarray) -> Any:
         clock[0] += 1
-        key = word(make_key(0)[0], np.uint64(clock[1]))
-        drawn = np.array([noise(key, np.uint64(clock[0] * 20 + j)) for j in range(20)])
+        window = np.uint64(word(make_key(0)[0], np.uint64(clock[1])))
+        key = np.uint64(word(window, np.uint64(clock[0])))
+        drawn = np.array([noise(key, np.uint64(j)) for j in range(20)])
         original = naive_gradient.surrogate
         naive_gradient.surrogate = (
             lambda kind, v, slope: np.where(  # type: ignore[assignment]
@@ -360,3 +361,18 @@ def test_the_pre_before_post_window_of_stdp_is_in_the_gradient() -> None:
     want = {n: np.exp(-n / 20) if n >= 0 else 0.0 for n in got}
     assert got[0] != 0
     np.testing.assert_allclose([got[n] / got[0] for n in got], list(want.values()), rtol=1e-12, atol=1e-15)
+
+
+def test_noise_does_not_know_of_growth() -> None:
+    """More outputs leave the flags, and so the gradient, of the layers below as they were."""
+    rng = np.random.default_rng(23)
+    made = {"surrogate": "noisy_spike", "surrogate_slope": 0.3, "objective": "membrane_mse", "feedback": "random"}
+    grown, other = build(**made), build(**made)
+    grown.grow(N_OUT + 2)
+    steps, cues = busy(rng, 60), silent_cues(60)
+    cues.labels[:] = 0
+    values = np.zeros((1, N_OUT + 2), np.float32)
+    grown.run(steps, cues._replace(values=values))  # the new outputs stay at 0, their target
+    other.run(steps, cues._replace(values=values[:, :N_OUT].copy()))
+    assert other.descent(0).any()
+    np.testing.assert_allclose(grown.descent(0), other.descent(0), rtol=1e-12, atol=1e-14)

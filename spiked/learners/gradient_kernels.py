@@ -99,10 +99,10 @@ def _find_psi(net, state, eli, work, opt):  # type: ignore[no-untyped-def]
             v[j] = state.membrane[j] - theta - state.adaptation[j]
     surrogate_row(opt.surrogate, v, work.slope, psi)
     if opt.surrogate == NOISY_SPIKE:
-        key = word(opt.key, np.uint64(work.updates[0]))
+        key = word(word(opt.key, np.uint64(work.updates[0])), np.uint64(eli.clock[0]))
         for j in range(n_all):
             if v[j] <= 0:
-                psi[j] *= noise(key, np.uint64(eli.clock[0] * n_all + j))
+                psi[j] *= noise(key, np.uint64(j))
     for layer in range(len(net.threshold)):
         hold = net.hold[layer]
         if hold > 0:
@@ -217,8 +217,6 @@ def _bounded_rate(net, eli, work, scale, rate, loss):  # type: ignore[no-untyped
 @kernel
 def _reward_of(dec, work, opt, label, values):  # type: ignore[no-untyped-def]
     """The window's reward; where a class was told instead, 1 if it is the one that is said, else 0."""
-    if label == UNLABELLED:
-        return work.reward[0]
     if len(values) > 0:
         return float(values[label, 0])
     n_classes = len(work.logits) // opt.population
@@ -233,7 +231,7 @@ def close_window(net, state, eli, work, window, opt, feedback, penalty, decays, 
     a = net.u_at[top]
     steps = window.tally[0]
     at_end = opt.objective > MEMBRANE_MSE and opt.objective != REWARD
-    learn = steps > 0 and (label != UNLABELLED or not at_end)
+    learn = steps > 0 and (label != UNLABELLED or opt.objective <= MEMBRANE_MSE)
     if learn and opt.objective >= LATENCY_CE and opt.objective != REWARD:
         force_spikes(net, eli, window, decays, opt.population, label)
     flush(net, eli)
@@ -261,9 +259,8 @@ def close_window(net, state, eli, work, window, opt, feedback, penalty, decays, 
             reward = _reward_of(dec, work, opt, label, values)
             scale *= reward - work.reward[0]
             loss *= abs(reward - work.reward[0])
-            if label != UNLABELLED:
-                work.reward[1] = min(work.reward[1] + 1.0, float(REWARD_WINDOWS))
-                work.reward[0] += (reward - work.reward[0]) / work.reward[1]
+            work.reward[1] = min(work.reward[1] + 1.0, float(REWARD_WINDOWS))
+            work.reward[0] += (reward - work.reward[0]) / work.reward[1]
         rate = opt.rate
         if opt.optimizer == BOUNDED:
             rate = _bounded_rate(net, eli, work, scale, rate, loss)
@@ -272,7 +269,7 @@ def close_window(net, state, eli, work, window, opt, feedback, penalty, decays, 
         if feedback.kind == SYMMETRIC:
             mirror(net, feedback)
         if opt.decays_rate > 0:
-            learn_decays(net, eli, decays, work.signal, scale, opt.rate * opt.decays_rate)
+            learn_decays(net, eli, decays, work.signal, scale, rate * opt.decays_rate)
     else:
         eli.touched[:] = 0
         decays.gradient[:] = 0.0

@@ -8,11 +8,12 @@ bounded   sgd, its rate cut so that the window's loss, linearised, is not oversh
           rate' = min(rate, loss / |g|^2), the step of Polyak as a limit
 ========  =============================================================================================
 
-The paper warns (5.1) that Adam lets early data count for more than later data. A second moment with a long memory does
-so: the rate falls as the stream goes on, and is low when it changes. `rms` forgets within 1 / (1 - rho) = 100 windows;
-a test drives it, and Adam and AdaGrad beside it, through a change after a long rest. It is not free of the effect: v
-starts from 0 without a correction, so the first windows move a weight by up to 1 / sqrt(1 - rho) = 10 rates. Rows
-without an event in the window neither move nor let their averages decay: cost follows events.
+The paper warns (5.1) that Adam lets early data count for more than later data. What was measured to do so (a test
+drives Adam and AdaGrad beside these through a change after a long rest) is a second moment that never forgets, that of
+AdaGrad: its rate falls as the stream goes on. `rms` forgets within 1 / (1 - rho) = 100 windows. It starts from v = 0
+without a correction, so that its first steps are up to 1 / sqrt(1 - rho) = 10 rates. Where no error is left it scales
+what gradient remains up to full steps, and so is the slower to change the longer nothing was wrong; sgd's steps vanish.
+Rows without an event in the window neither move nor let their averages decay: cost follows events.
 """
 
 from __future__ import annotations
