@@ -105,6 +105,7 @@ class GradientLearner(StateMixin):
     """
 
     def __init__(self, net: Lif, spec: GradientSpec, dt_ms: float = 1.0, seed: int = 0) -> None:
+        check_names(spec)
         if net.recurrent[-1] or net.jump[-1] or net.alpha[-1] or net.longest[-1] or net.hold[-1]:
             raise ValueError("the last layer reads out: it has a membrane and a threshold, and no more")
         if net.sizes[-1] % spec.population:
