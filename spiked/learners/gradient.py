@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spiked.learners.closing import close_window
 from spiked.learners.contract import (
     CLOSE,
     NO_VALUES,
@@ -36,7 +37,7 @@ from spiked.learners.decoders import Decoder, decode_close, decode_rest, grow_de
 from spiked.learners.eligibility import DERIVED, Eligibility, make_eligibility
 from spiked.learners.eligibility_kernels import flush, forget
 from spiked.learners.feedback import FEEDBACKS, grow_feedback, make_feedback
-from spiked.learners.gradient_kernels import Options, Work, close_window, read_out, run_steps
+from spiked.learners.gradient_kernels import Options, Work, read_out, run_steps
 from spiked.learners.lif import Lif, LifState, grow_lif, make_lif_state, rest_lif
 from spiked.learners.objectives import OBJECTIVES, PER_STEP
 from spiked.learners.optimizers import OPTIMIZERS
