@@ -106,13 +106,13 @@ def send_down(net, feedback, psi, error, signal, credit):  # type: ignore[no-unt
     copy(credit[net.u_at[top] :], error)
     for layer in range(top - 1, -1, -1):
         a, b = net.u_at[layer], net.u_at[layer + 1]
-        above = credit[b : net.u_at[layer + 2]]
+        above, own, heard, slope = credit[b : net.u_at[layer + 2]], credit[a:b], signal[a:b], psi[a:b]
         if feedback.kind == DIRECT:
-            _through(feedback.matrix, feedback.at[layer], error, signal[a:b])
+            _through(feedback.matrix, feedback.at[layer], error, heard)
         else:
-            _through(feedback.matrix, feedback.at[layer], above, signal[a:b])
-        for j in range(a, b):
-            credit[j] = signal[j] * psi[j]
+            _through(feedback.matrix, feedback.at[layer], above, heard)
+        for j in range(b - a):
+            own[j] = heard[j] * slope[j]
 
 
 @inlined
