@@ -1,11 +1,12 @@
 """What a step costs, 2312-512-10, by the number of active inputs: inference, e-prop by windows, RTRL at every step.
 
-    python benchmarks/step_cost.py [--rounds 15] [--windows 300 500] [--kinds ...] [--active ...] [--json out.json]
+    python benchmarks/step_cost.py [--rounds 15] [--windows 300 500] [--kinds ...] [--active ...] [--rest]
+                                   [--json out.json]
 
 All forms of a network run in turn within each round, so that a slow moment of the machine hits them alike; figures are
 medians of the rounds, of the process's own time, with the smallest and the largest of the ratio. A call brings one
-window, labelled throughout and closed at its end, as a stream brings them: nothing is reset between. One step per call
-is not measured here.
+window, labelled throughout and closed at its end, as a stream brings them; with `--rest` the dynamics rest before each,
+as before a sample. One step per call is not measured here.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def steps_of(active: int, n: int) -> Steps:
     return Steps(0, np.arange(n + 1, dtype=np.int64) * active, indices, np.ones(len(indices), np.float32))
 
 
-def measure(kind: str, active: int, window: int, rounds: int) -> dict[str, Any]:
+def measure(kind: str, active: int, window: int, rounds: int, rest: bool) -> dict[str, Any]:
     """Microseconds a step of each form, and how much more each takes than inference."""
     steps, cues = steps_of(active, window), silent_cues(window)
     cues.labels[:], cues.flags[-1] = 3, CLOSE
@@ -66,6 +67,8 @@ def measure(kind: str, active: int, window: int, rounds: int) -> dict[str, Any]:
     forms, spikes = learners(kind), 0
     for round_ in range(rounds + WARM):
         for form, learner in forms.items():
+            if rest:
+                learner.reset()
             began = time.process_time()
             spikes = int(learner.run(steps, cues, form != "inference").spikes[0, 0])
             if round_ >= WARM:
@@ -73,7 +76,7 @@ def measure(kind: str, active: int, window: int, rounds: int) -> dict[str, Any]:
     base = took["inference"]
     ratios = {form: [b / a for a, b in zip(base, us)] for form, us in took.items() if form != "inference"}
     return {
-        "kind": kind, "k": active, "window": window, "spikes a step": spikes / window,
+        "kind": kind, "k": active, "window": window, "rest": rest, "spikes a step": spikes / window,
         "us": {form: statistics.median(us) for form, us in took.items()},
         "over inference": {form: [min(r), statistics.median(r), max(r)] for form, r in ratios.items()},
     }  # fmt: skip
@@ -86,6 +89,7 @@ def main() -> int:
     parser.add_argument("--windows", type=int, nargs="+", default=[300, 500])
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--active", type=int, nargs="+", default=[10, 50, 250])
+    parser.add_argument("--rest", action="store_true", help="the dynamics rest before each window")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = []
@@ -93,7 +97,7 @@ def main() -> int:
     for kind in args.kinds:
         for window in args.windows:
             for active in args.active:
-                row = measure(kind, active, window, args.rounds)
+                row = measure(kind, active, window, args.rounds, args.rest)
                 rows.append(row)
                 said = [f"{kind:<9} k={active:<4} window={window:<4} spikes={row['spikes a step']:<5.1f}"]
                 said += [f"inference {row['us']['inference']:.1f}"]

@@ -16,15 +16,18 @@ GRADIENT, FILTERED, ADAPTED, OWN = range(4)
 
 
 @inlined
-def find_coefficients(net, eli, layer):  # type: ignore[no-untyped-def]
-    """Fill ``eli.coefficient``, ``part_at`` and ``start`` for one layer's block; returns the length of a row."""
-    n, hidden = net.sizes[layer + 1], layer + 1 < len(net.threshold)
+def find_coefficients(net, eli, layer, traces):  # type: ignore[no-untyped-def]
+    """Fill ``eli.coefficient``, ``part_at`` and ``start`` for one layer's block; returns the length of a row.
+
+    There is a part for the gradient if the block has a signal, and parts for the layer's traces if they are to move.
+    """
+    n, hidden = net.sizes[layer + 1], traces and layer + 1 < len(net.threshold)
     at = eli.part_at
     at[GRADIENT] = 0
     at[FILTERED] = n if eli.asks[0] else 0
     at[ADAPTED] = at[FILTERED] + (n if hidden else 0)
     at[OWN] = at[ADAPTED] + (n if hidden and eli.adaptive[layer] else 0)
-    at[4] = at[OWN] + (n if eli.private[layer] else 0)
+    at[4] = at[OWN] + (n if traces and eli.private[layer] else 0)
     width = -(-(at[4] + 2) // LINE) * LINE
     for what in range(4):
         if at[what + 1] > at[what]:

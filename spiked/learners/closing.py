@@ -16,7 +16,7 @@ import numpy as np
 from spiked.learners.contract import UNLABELLED
 from spiked.learners.decoders import decode_close, decode_scores
 from spiked.learners.dynamics import copy
-from spiked.learners.eligibility_kernels import begin_end, end_row, flush, next_block
+from spiked.learners.eligibility_kernels import end_row, flush, next_block, prepare_end
 from spiked.learners.feedback import ADAPTIVE, SYMMETRIC, mirror, send_down
 from spiked.learners.jit import inlined, kernel
 from spiked.learners.objectives import LATENCY_CE, MEMBRANE_MSE, REWARD, window_error
@@ -63,16 +63,16 @@ def _step_row(net, eli, work, opt, feedback, average, layer, i, descent):  # typ
 
 
 @inlined
-def _end_and_step(net, eli, work, opt, feedback, average, layer, scale, rate):  # type: ignore[no-untyped-def]
+def _end_and_step(net, eli, work, opt, feedback, average, layer, scale, rate, traces):  # type: ignore[no-untyped-def]
     """End the open block of one layer, and move each of its rows that has a gradient."""
     n, x0, w0 = net.sizes[layer + 1], net.x_at[layer], net.w_at[layer]
     copy(work.factor[:n], work.signal[net.u_at[layer] : net.u_at[layer + 1]])
     work.scale[0] = -scale
     work.rate[0] = rate
     is_open = eli.filled[0] > 0
-    width = begin_end(net, eli, layer) if is_open else 0
+    width = prepare_end(net, eli, layer, traces) if is_open else 0
     for i in range(net.rows[layer]):
-        found, descent = is_open and end_row(net, eli, layer, i, width), eli.sums[:n]
+        found, descent = is_open and end_row(net, eli, layer, i, width, traces), eli.sums[:n]
         if eli.touched[x0 + i]:
             gradient = eli.gradient[w0 + i * n : w0 + (i + 1) * n]
             if found:
@@ -119,6 +119,7 @@ def close_window(net, state, eli, work, window, opt, feedback, penalty, decays, 
     learn = steps > 0 and (label != UNLABELLED or opt.objective <= MEMBRANE_MSE)
     if learn and opt.objective >= LATENCY_CE and opt.objective != REWARD:
         force_spikes(net, eli, window, decays, opt.population, label)
+    traces = eli.rests[0] == 0 or opt.decays_rate > 0  # else they wait; but they must have moved before decays do
     if learn:
         work.updates[0] += 1
         work.signal[:] = 1.0
@@ -150,16 +151,21 @@ def close_window(net, state, eli, work, window, opt, feedback, penalty, decays, 
             flush(net, eli)
             rate = _bounded_rate(net, eli, work, scale, rate, loss)
         for layer in range(top + 1):
-            _end_and_step(net, eli, work, opt, feedback, average, layer, scale, rate)
-        next_block(eli)
+            _end_and_step(net, eli, work, opt, feedback, average, layer, scale, rate, traces)
+        if traces:
+            next_block(eli)
         if feedback.kind == SYMMETRIC:
             mirror(net, feedback)
         if opt.decays_rate > 0:
             learn_decays(net, eli, decays, work.signal, scale, rate * opt.decays_rate)
     else:
         eli.asks[0] = 0
-        flush(net, eli)
+        if traces:
+            flush(net, eli)
         eli.touched[:] = 0
         decays.gradient[:] = 0.0
+    if eli.filled[0] > 0:
+        eli.waits[0] = 1
+        eli.asks[0] = 0
     clear_window(window)
     decode_close(dec)

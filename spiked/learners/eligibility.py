@@ -75,6 +75,9 @@ class Eligibility(NamedTuple):
     filled : int64[1]; steps in the block.
     clock : int64[1]; steps since the last reset.
     asks : uint8[1]; whether any step of the block has a learning signal.
+    waits : uint8[1]; whether the block is that of a closed window: its gradient is taken, its traces have yet to move.
+    rests : uint8[1]; whether a rest followed the last window: the next one's traces wait then, and are dropped for
+        nothing if it is so again. What is learnt is the same either way.
     """
 
     private: NDArray[np.uint8]
@@ -113,6 +116,8 @@ class Eligibility(NamedTuple):
     filled: NDArray[np.int64]
     clock: NDArray[np.int64]
     asks: NDArray[np.uint8]
+    waits: NDArray[np.uint8]
+    rests: NDArray[np.uint8]
 
 
 DERIVED = (
@@ -209,4 +214,6 @@ def make_eligibility(net: Lif, decays_learn: bool = False, block_steps: int = BL
         filled=np.zeros(1, np.int64),
         clock=np.zeros(1, np.int64),
         asks=np.zeros(1, np.uint8),
+        waits=np.zeros(1, np.uint8),
+        rests=np.zeros(1, np.uint8),
     )

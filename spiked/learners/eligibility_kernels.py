@@ -65,10 +65,10 @@ def _sort_events(net, eli, layer):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def begin_end(net, eli, layer):  # type: ignore[no-untyped-def]
-    """Prepare the end of a layer's block; returns the length of a row of coefficients."""
+def prepare_end(net, eli, layer, traces):  # type: ignore[no-untyped-def]
+    """Prepare the end of a layer's block, for the gradient alone or for its traces too; returns a row's length."""
     _sort_events(net, eli, layer)
-    return find_coefficients(net, eli, layer)
+    return find_coefficients(net, eli, layer, traces)
 
 
 @inlined
@@ -93,42 +93,49 @@ def _move(trace, kept, sums):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def end_row(net, eli, layer, i, width):  # type: ignore[no-untyped-def]
-    """End the block of one row: its traces move on; returns whether ``eli.sums[:n]`` holds a share of the gradient."""
+def end_row(net, eli, layer, i, width, traces):  # type: ignore[no-untyped-def]
+    """End the block of one row: its traces move; returns whether ``eli.sums[:n]`` holds a share of the gradient.
+
+    Where `traces` is false they stay, and the block is to be ended again, for them.
+    """
     n, entry = net.sizes[layer + 1], net.x_at[layer] + i
     lo, hi = eli.sorted_to[i - 1] if i > 0 else 0, eli.sorted_to[i]
     live = eli.live[entry] > 0
     if lo == hi and not live:
         return False
+    asks, hidden, private = eli.asks[0] > 0, layer + 1 < len(net.threshold), eli.private[layer] > 0
+    adaptive = hidden and eli.adaptive[layer] > 0
     sums, at, start = eli.sums[:width], eli.part_at, eli.start
     sums[:] = 0.0
     add_rows(sums, eli.coefficient, 0, width, eli.sorted_step[lo:hi], eli.sorted_size[lo:hi], hi - lo)
     g, in_k = sums[: at[FILTERED]], sums[at[FILTERED] : at[ADAPTED]]
     in_q, in_m = sums[at[ADAPTED] : at[OWN]], sums[at[OWN] : at[4]]
-    asks, hidden, adaptive, private = len(g) > 0, len(in_k) > 0, len(in_q) > 0, len(in_m) > 0
     r = i * n
     k = eli.filtered[eli.filtered_at[layer] + r : eli.filtered_at[layer] + r + n] if hidden else g[:0]
     q = eli.adapted[eli.adapted_at[layer] + r : eli.adapted_at[layer] + r + n] if adaptive else g[:0]
     own = eli.own[eli.own_at[layer] + r : eli.own_at[layer] + r + n] if private else g[:0]
-    if not live:
-        copy(k, in_k)
-        copy(q, in_q)
-        copy(own, in_m)
-    else:  # from the values at the block's beginning: the gradient first, m last
+    if live and asks:
         if private:
-            if asks:
-                _add_product(g, own, start[GRADIENT, 1])
+            _add_product(g, own, start[GRADIENT, 1])
+        if adaptive:
+            _add_products(g, k, start[GRADIENT, 3], q, start[GRADIENT, 2])
+        elif hidden:
+            _add_product(g, k, start[GRADIENT, 3])
+    if not traces:
+        return asks
+    if live:  # from the values at the block's beginning: k first, m last
+        if private:
             _add_product(in_k, own, start[FILTERED, 1])
             _add_product(in_q, own, start[ADAPTED, 1])
             _move(own, start[OWN, 1], in_m)
         if adaptive:
-            if asks:
-                _add_products(g, k, start[GRADIENT, 3], q, start[GRADIENT, 2])
             _add_product(in_k, q, start[FILTERED, 2])
             _move(q, start[ADAPTED, 2], in_q)
-        elif hidden and asks:
-            _add_product(g, k, start[GRADIENT, 3])
         _move(k, start[FILTERED, 3], in_k)
+    else:
+        copy(k, in_k)
+        copy(q, in_q)
+        copy(own, in_m)
     eli.m[entry] = 0.0 if private else sums[at[4]]
     eli.y[entry] = sums[at[4] + 1] if net.alpha[layer] > 0 else 0.0
     if hi > lo and eli.sorted_step[hi - 1] < eli.filled[0]:
@@ -143,6 +150,7 @@ def next_block(eli):  # type: ignore[no-untyped-def]
     eli.n_events[:] = 0
     eli.filled[0] = 0
     eli.asks[0] = 0
+    eli.waits[0] = 0
 
 
 @kernel
@@ -151,9 +159,9 @@ def flush(net, eli):  # type: ignore[no-untyped-def]
     if eli.filled[0] > 0:
         for layer in range(len(net.threshold)):
             n, x0, w0 = net.sizes[layer + 1], net.x_at[layer], net.w_at[layer]
-            width = begin_end(net, eli, layer)
+            width = prepare_end(net, eli, layer, True)
             for i in range(net.rows[layer]):
-                if end_row(net, eli, layer, i, width):
+                if end_row(net, eli, layer, i, width, True):
                     gradient = eli.gradient[w0 + i * n : w0 + (i + 1) * n]
                     if not eli.touched[x0 + i]:
                         gradient[:] = 0.0
@@ -163,9 +171,17 @@ def flush(net, eli):  # type: ignore[no-untyped-def]
         next_block(eli)
 
 
+@inlined
+def is_between(eli):  # type: ignore[no-untyped-def]
+    """Whether a window has closed, and no step has come since."""
+    return eli.clock[0] > 0 and (eli.waits[0] > 0 or eli.filled[0] == 0)
+
+
 @kernel
 def forget(net, eli):  # type: ignore[no-untyped-def]
     """Traces to rest; what has not been taken into the gradient is let go."""
+    if is_between(eli):
+        eli.rests[0] = 1
     next_block(eli)
     eli.live[:] = 0
     eli.y[:] = 0.0

@@ -18,7 +18,7 @@ from spiked.learners.contract import CLOSE, UNLABELLED
 from spiked.learners.counter import word
 from spiked.learners.decoders import decode_close, decode_scores, decode_step
 from spiked.learners.dynamics import copy, fire, integrate, integrate_spikes, leak, next_step
-from spiked.learners.eligibility_kernels import flush, is_full, note_events
+from spiked.learners.eligibility_kernels import flush, is_between, is_full, note_events
 from spiked.learners.feedback import LOCAL, follow_local, local_signals, send_down
 from spiked.learners.jit import inlined, kernel
 from spiked.learners.objectives import MEMBRANE_MSE, REWARD, membrane_error
@@ -201,7 +201,9 @@ def run_steps(  # type: ignore[no-untyped-def]
     for t in range(len(steps.indptr) - 1):
         label = np.int64(cues.labels[t])
         if learn:
-            if is_full(net, eli):
+            if is_between(eli):
+                eli.rests[0] = 0
+            if eli.waits[0] or is_full(net, eli):
                 flush(net, eli)
                 window.snap[:] = -1
             eli.clock[0] += 1
