@@ -14,6 +14,8 @@ a spike back into its own layer is left out of the gradient. `rtrl_full` keeps t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -135,6 +137,16 @@ class GradientLearner(StateMixin):
         self._ones = np.ones(int(net.u_at[-1]), np.float32)
         self._feedback = make_feedback(self.spec.feedback, net, self._live.eli.kappa, self._seed)
 
+    @property
+    def updates(self) -> int:
+        """Windows that have taught, ever."""
+        return int(self._live.work.updates[0])
+
+    @property
+    def decoder(self) -> Decoder:
+        """What reads the outputs."""
+        return self._live.dec
+
     def _at_rest(self, net: Lif) -> _Live:
         n, n_out, dtype = int(net.u_at[-1]), int(net.sizes[-1]), net.weight.dtype
         s = self.spec
@@ -167,9 +179,9 @@ class GradientLearner(StateMixin):
 
     def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
         """Advance by many steps in one compiled call."""
-        return self._advance(self._live, steps, silent_cues(steps.n) if cues is None else cues, learn)
+        return self._advance(steps, silent_cues(steps.n) if cues is None else cues, learn)
 
-    def _n_labels(self, values: NDArray[np.float32]) -> int:
+    def n_labels(self, values: NDArray[np.float32]) -> int:
         """How many labels there are, given the rows that they may name."""
         n_rows, width = values.shape
         wanted = {"membrane_mse": self.n_out, "reward": 1}.get(self.spec.objective)
@@ -179,9 +191,9 @@ class GradientLearner(StateMixin):
             raise ValueError(f"target vectors of {width} for {wanted} outputs")
         return n_rows
 
-    def _advance(self, live: _Live, steps: Steps, cues: Cues, learn: bool) -> Readouts:
-        check_inputs(steps, cues, self.n_in, self._n_labels(cues.values))
-        at = np.flatnonzero(cues.flags)
+    def _advance(self, steps: Steps, cues: Cues, learn: bool) -> Readouts:
+        check_inputs(steps, cues, self.n_in, self.n_labels(cues.values))
+        live, at = self._live, np.flatnonzero(cues.flags)
         scores = np.zeros((len(at), self.n_out), np.float32)
         spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
         if not learn and live.eli.clock[0]:
@@ -201,7 +213,7 @@ class GradientLearner(StateMixin):
         """Read out and close the window now, between two steps."""
         flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
         if self.spec.objective not in ("membrane_ce", "membrane_mse"):  # those have used the labels step by step
-            check_range("label", labels, UNLABELLED, self._n_labels(values))
+            check_range("label", labels, UNLABELLED, self.n_labels(values))
         scores = np.zeros((1, self.n_out), np.float32)
         spikes = np.zeros((1, len(self.net.threshold)), np.int64)
         live = self._live
@@ -220,18 +232,32 @@ class GradientLearner(StateMixin):
 
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest."""
+        with self.aside():
+            self.run(steps, cues)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let all that happens inside happen on a side state, from rest; the live dynamics stand still."""
         if self._side is None:
             self._side = self._at_rest(self.net)
-        side = self._side
+        side, live = self._side, self._live
         self._to_rest(side)
-        outlives = [
-            (lent.work.reward, lent.work.updates, lent.eli.kappa, lent.decays.average) for lent in (side, self._live)
-        ]
+        outlives = [(each.work.reward, each.work.updates, each.eli.kappa, each.decays.average) for each in (side, live)]
         for mine, theirs in zip(*outlives):
             mine[...] = theirs
-        self._advance(side, steps, cues, True)
-        for mine, theirs in zip(*outlives):
-            theirs[...] = mine
+        self._live = side
+        try:
+            yield
+        finally:
+            self._live = live
+            for mine, theirs in zip(*outlives):
+                theirs[...] = mine
+
+    def stand_at(self, state: LifState) -> None:
+        """Take up the dynamics of another network of this layout; a window that was open is let go."""
+        self._drop_window(self._live)
+        for mine, theirs in zip(self._live.state[:-1], state[:-1]):  # the last is a constant
+            mine[...] = theirs
 
     def reset(self) -> None:
         """Dynamics to rest; weights stay."""
@@ -267,11 +293,11 @@ class GradientLearner(StateMixin):
         if n_out < self.n_out:
             raise ValueError(f"a network of {self.n_out} outputs cannot shrink to {n_out}")
         old, rate, p = self.net, self.rate, self.spec.population
-        before, live, feedback = self._arrays(), self._live, self._feedback
+        before, live, feedback = self.arrays(), self._live, self._feedback
         self._lay_out(grow_lif(old, n_out * p))
         self._live = self._live._replace(dec=grow_decoder(live.dec, n_out))
         body, wide = int(old.w_at[-2]), n_out * p
-        for name, array in self._arrays().items():
+        for name, array in self.arrays().items():
             theirs = before[name]
             if name == "feedback" or name == "net.weight" or name.startswith("dec."):
                 continue
@@ -301,7 +327,8 @@ class GradientLearner(StateMixin):
         touched = eli.touched[int(self.net.x_at[layer]) : int(self.net.x_at[layer + 1])]
         return np.where(touched[:, None] > 0, -gradient, 0)
 
-    def _arrays(self) -> dict[str, NDArray]:
+    def arrays(self) -> dict[str, NDArray]:
+        """All that the future depends on, by name."""
         live = self._live
         arrays: dict[str, NDArray] = {
             "net.weight": self.net.weight, "average": self._average, "feedback": self._feedback.matrix,

@@ -14,6 +14,7 @@ from spiked.learners.fixed import FixedLearner, FixedSpec
 from spiked.learners.gradient import GradientLearner, GradientSpec
 from spiked.learners.lif import LayerSpec, Lif, layer_weight, make_lif
 from spiked.learners.local_fields import local_fields
+from spiked.learners.memory import MemoryLearner
 from spiked.learners.objectives import NEEDS_SPIKES
 from spiked.learners.perturbation import PerturbationLearner, PerturbationSpec
 from spiked.learners.receptive import GAIN, dense_weights, edge_fields
@@ -24,7 +25,9 @@ from spiked.learners.stdp import StdpLearner
 from spiked.learners.stdp_rules import StdpSpec
 from spiked.service.config import ConfigError, Layer, Stream
 
-AnyLearner = FixedLearner | RtrlLearner | GradientLearner | FullRtrlLearner | PerturbationLearner | StdpLearner
+AnyLearner = (
+    FixedLearner | RtrlLearner | GradientLearner | FullRtrlLearner | PerturbationLearner | StdpLearner | MemoryLearner
+)
 
 DENSE_GAIN = 2.0
 SLOPES = {"spike": 0.0, "noisy_spike": 0.2}
@@ -119,7 +122,11 @@ def _build(stream: Stream, n_classes: int | None) -> AnyLearner:
         decoder_tau_ms=memory_ms,
         regularisers=Regularisers(r.l1, r.upper, r.upper_hz, r.upper_power, r.lower, r.lower_hz),
     )
-    return GradientLearner(net, spec, stream.dt_ms, network.seed)
+    learner = GradientLearner(net, spec, stream.dt_ms, network.seed)
+    memory = stream.memory
+    if not memory.methods:
+        return learner
+    return MemoryLearner(learner, average_windows=memory.average_windows if "average" in memory.methods else 0)
 
 
 def _build_stdp(stream: Stream, n_out: int) -> StdpLearner:

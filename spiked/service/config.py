@@ -194,7 +194,8 @@ class Learning(Section):
 class Memory(Section):
     """``[memory]``: methods against forgetting, beyond what the head brings."""
 
-    methods: list[str] = field(default_factory=list)
+    methods: list[Literal["average"]] = field(default_factory=list)
+    average_windows: Annotated[float, Meta(ge=1)] = 50.0
 
 
 class Checkpoint(Section):

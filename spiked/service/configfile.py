@@ -199,6 +199,8 @@ def learner_digest(stream: Stream) -> str:
         k: v for k, v in msgspec.to_builtins(stream.network).items() if k not in ("classes", "max_classes")
     }
     learning = stream.learning
+    if stream.memory.methods:
+        what["memory"] = sorted(stream.memory.methods)
     what["learning"] = [
         learning.rule, learning.feedback, learning.update, learning.optimizer, learning.objective,
         learning.decays_rate > 0, learning.sparse_steps, learning.perturbation,
