@@ -7,17 +7,17 @@ mean of its weights (`averaged`) where that is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.averaged import AveragedCopy
-from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps, check_inputs, silent_cues
+from spiked.learners.contract import NO_VALUES, UNLABELLED, Cues, Readouts, Steps, check_inputs, silent_cues
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.lif import Lif, layer_weight
 from spiked.learners.state import StateMixin
+from spiked.learners.windows import join_readouts, windows
 
 
 class Method(Protocol):
@@ -94,14 +94,14 @@ class MemoryLearner(StateMixin):
             return self.mean.run(steps, cues) if self.mean else self.inner.run(steps, cues, False)
         self._catch_up()
         parts = []
-        for first, part, its_cues in _windows(steps, cues):
+        for a, b in windows(cues):
+            part, its_cues = steps.slice(a, b), Cues(cues.flags[a:b], cues.labels[a:b], cues.values)
             before = self.inner.updates
             shown = self.mean.run(part, its_cues) if self.mean else None  # before decays, which it shares, learn
             said = self.inner.run(part, its_cues)
-            said = shown or said
-            parts.append(said._replace(at=said.at + first))
+            parts.append(shown or said)
             self._after_window(before)
-        return Readouts(*(np.concatenate(columns) for columns in zip(*parts)))
+        return join_readouts(parts, cues, self.n_out, len(self.net.threshold))
 
     def conclude(
         self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
@@ -122,9 +122,9 @@ class MemoryLearner(StateMixin):
         """Learn from kept steps on a side state, from rest."""
         check_inputs(steps, cues, self.n_in, self.inner.n_labels(cues.values))
         with self.inner.aside():
-            for _, part, its_cues in _windows(steps, cues):
+            for a, b in windows(cues):
                 before = self.inner.updates
-                self.inner.run(part, its_cues)
+                self.inner.run(steps.slice(a, b), Cues(cues.flags[a:b], cues.labels[a:b], cues.values))
                 self._after_window(before)
 
     def _after_window(self, updates_before: int) -> None:
@@ -174,12 +174,3 @@ class MemoryLearner(StateMixin):
             arrays |= {f"mean.{k}": v for k, v in self.mean.arrays().items()} | {"mean.lags": self._lags}
         return arrays
 
-
-def _windows(steps: Steps, cues: Cues) -> Iterator[tuple[int, Steps, Cues]]:
-    """Cut a run after each step at which a window closes: where a part begins, its steps, its cues."""
-    ends = [*(np.flatnonzero(cues.flags & CLOSE) + 1).tolist(), steps.n]
-    first = 0
-    for end in ends:
-        if end > first or steps.n == 0:
-            yield first, steps.slice(first, end), Cues(cues.flags[first:end], cues.labels[first:end], cues.values)
-        first = end

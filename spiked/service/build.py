@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from spiked.io.binner import BinnerSpec
 from spiked.io.events import Geometry
+from spiked.learners.copies import CopiesLearner, neighbours
 from spiked.learners.fixed import FixedLearner, FixedSpec
 from spiked.learners.gradient import GradientLearner, GradientSpec
 from spiked.learners.lif import LayerSpec, Lif, layer_weight, make_lif
@@ -26,8 +27,9 @@ from spiked.learners.stdp_rules import StdpSpec
 from spiked.service.config import ConfigError, Layer, Stream
 
 AnyLearner = (
-    FixedLearner | RtrlLearner | GradientLearner | FullRtrlLearner | PerturbationLearner | StdpLearner | MemoryLearner
-)
+    FixedLearner | CopiesLearner | RtrlLearner | GradientLearner | MemoryLearner | FullRtrlLearner
+    | PerturbationLearner | StdpLearner
+)  # fmt: skip
 
 DENSE_GAIN = 2.0
 SLOPES = {"spike": 0.0, "noisy_spike": 0.2}
@@ -68,7 +70,7 @@ def _build(stream: Stream, n_classes: int | None) -> AnyLearner:
         return _build_stdp(stream, n_out)
     if network.head != "gradient":
         fixed = FixedSpec(network.head, tuple(network.trace_ms), network.ridge)
-        return FixedLearner(build_network(stream), n_out, fixed, stream.dt_ms)
+        return _with_copies(FixedLearner(build_network(stream), n_out, fixed, stream.dt_ms), stream)
     fires = learning.objective in NEEDS_SPIKES or network.decoder != "membrane"
     read_out = LayerSpec(max(1, n_out) * network.population, network.tau_out_ms, 1.0 if fires else math.inf)
     net = build_network(stream, read_out)
@@ -127,6 +129,14 @@ def _build(stream: Stream, n_classes: int | None) -> AnyLearner:
     if not memory.methods:
         return learner
     return MemoryLearner(learner, average_windows=memory.average_windows if "average" in memory.methods else 0)
+
+
+def _with_copies(learner: FixedLearner, stream: Stream) -> FixedLearner | CopiesLearner:
+    if "copies" not in stream.memory.methods:
+        return learner
+    grid = binner_spec(stream).grid
+    shifts = [shift for px in stream.memory.copies_px for shift in neighbours(grid.width, grid.height, px)]
+    return CopiesLearner(learner, (grid.width, grid.height, grid.planes), shifts)
 
 
 def _build_stdp(stream: Stream, n_out: int) -> StdpLearner:

@@ -192,10 +192,11 @@ class Learning(Section):
 
 
 class Memory(Section):
-    """``[memory]``: methods against forgetting, beyond what the head brings."""
+    """``[memory]``: methods against forgetting, beyond what the head brings, and the settings of each."""
 
-    methods: list[Literal["average"]] = field(default_factory=list)
+    methods: list[Literal["average", "copies"]] = field(default_factory=list)
     average_windows: Annotated[float, Meta(ge=1)] = 50.0
+    copies_px: Annotated[list[Count], Meta(min_length=1, max_length=3)] = field(default_factory=lambda: [1])
 
 
 class Checkpoint(Section):

@@ -7,16 +7,24 @@ from spiked.service.config import ConfigError, Stream
 
 def check_memory(place: str, stream: Stream) -> None:
     """Raise ConfigError for a method that has nothing to act on; `place` is that of ``[memory]``."""
-    learning, methods = stream.learning, stream.memory.methods
-    for k, method in enumerate(methods):
+    learning, network, memory = stream.learning, stream.network, stream.memory
+    by_windows = learning.rule == "eprop" or (learning.rule == "rtrl" and not network.layers[0].recurrent)
+    for k, method in enumerate(memory.methods):
         where = f"{place}.methods[{k}]: {method!r}"
-        if method in methods[:k]:
+        if method in memory.methods[:k]:
             raise ConfigError(f"{where} stands twice")
-        by_windows = learning.rule == "eprop" or (learning.rule == "rtrl" and not stream.network.layers[0].recurrent)
-        if not by_windows or learning.update != "window":
+        if method == "copies":
+            if learning.rule != "none":
+                raise ConfigError(f'{where} are examples for a head on fixed features: rule = "none"')
+        elif not by_windows or learning.update != "window":
             raise ConfigError(
                 f'{where} acts on weights that learn by windows: rule = "eprop", or "rtrl" without recurrence; '
                 f'here rule = "{learning.rule}", update = "{learning.update}"'
             )
         if method == "average" and learning.objective == "reward":
             raise ConfigError(f'{where} predicts with other weights than those that objective = "reward" is about')
+    for k, px in enumerate(memory.copies_px):
+        if px >= max(stream.width, stream.height) / stream.downsample:
+            raise ConfigError(f"{place}.copies_px[{k}]: {px} moves all events off the sensor")
+        if px in memory.copies_px[:k]:
+            raise ConfigError(f"{place}.copies_px[{k}]: {px} stands twice")
