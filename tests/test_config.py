@@ -134,7 +134,9 @@ ERRORS = [
     ({"memory": {"methods": ["copies", "copies"]}}, "memory.methods[1]", "twice"),
     (
         {"memory": {"methods": ["average"]}, **GRADIENT, "learning": {"objective": "reward"}},
-        "memory.methods[0]", "'average'", "reward",
+        "memory.methods[0]",
+        "'average'",
+        "reward",
     ),
     ({"memory": {"copies_px": [1, 64]}}, "memory.copies_px[1]", "64"),
     ({"memory": {"copies_px": [1, 1]}}, "memory.copies_px[1]", "twice"),

@@ -47,7 +47,9 @@ def test_events_move_as_their_coordinates_do(
     moved = shift_steps(steps, shift_table(width, height, planes, (dx, dy)))
     for t in range(4):
         want = {}
-        for c, count in zip(*(a[steps.indptr[t] : steps.indptr[t + 1]].tolist() for a in (steps.indices, steps.counts))):
+        for c, count in zip(
+            *(a[steps.indptr[t] : steps.indptr[t + 1]].tolist() for a in (steps.indices, steps.counts))
+        ):
             plane, rest = divmod(c, width * height)
             y, x = divmod(rest, width)
             if 0 <= x + dx < width and 0 <= y + dy < height:

@@ -7,15 +7,18 @@ mean of its weights (`averaged`) where that is asked for.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.averaged import AveragedCopy
-from spiked.learners.contract import NO_VALUES, UNLABELLED, Cues, Readouts, Steps, check_inputs, silent_cues
+from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps, check_inputs, silent_cues
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.lif import Lif, layer_weight
+from spiked.learners.rehearsal import PIECE, Rehearsal
 from spiked.learners.state import StateMixin
 from spiked.learners.windows import join_readouts, windows
 
@@ -46,12 +49,19 @@ class MemoryLearner(StateMixin):
     inner : the learner; owned from here on.
     methods : in the order in which they have their turn.
     average_windows : windows that the mean of the weights reaches back, which then predicts; 0: the weights predict.
+    rehearsal : shows again what was taught; None: nothing is.
     """
 
-    def __init__(self, inner: GradientLearner, methods: tuple[Method, ...] = (), average_windows: float = 0) -> None:
+    def __init__(
+        self,
+        inner: GradientLearner,
+        methods: tuple[Method, ...] = (),
+        average_windows: float = 0,
+        rehearsal: Rehearsal | None = None,
+    ) -> None:
         if average_windows and inner.spec.objective == "reward":
             raise ValueError("a reward is for what was said: the weights that learn from it must be those that predict")
-        self.inner, self.methods = inner, methods
+        self.inner, self.methods, self.rehearsal = inner, methods, rehearsal
         self.mean = AveragedCopy(inner.net, inner.decoder, average_windows) if average_windows else None
         self._lags = np.zeros(1, np.uint8)  # 1: only the mean has run since the learner last did
 
@@ -86,46 +96,81 @@ class MemoryLearner(StateMixin):
         return self.run(steps, cues, learn)
 
     def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
-        """Advance by many steps: in one compiled call, or, while learning, one for each window."""
+        """Advance by many steps: in one compiled call, or, while learning, some for each window."""
         cues = silent_cues(steps.n) if cues is None else cues
         check_inputs(steps, cues, self.n_in, self.inner.n_labels(cues.values))
         if not learn:
-            self._lags[0] = self.mean is not None
+            self._stop_learning()
             return self.mean.run(steps, cues) if self.mean else self.inner.run(steps, cues, False)
         self._catch_up()
         parts = []
-        for a, b in windows(cues):
+        for a, b in self._parts(cues):
             part, its_cues = steps.slice(a, b), Cues(cues.flags[a:b], cues.labels[a:b], cues.values)
-            before = self.inner.updates
             shown = self.mean.run(part, its_cues) if self.mean else None  # before decays, which it shares, learn
-            said = self.inner.run(part, its_cues)
+            said = self._learn(part, its_cues)
             parts.append(shown or said)
-            self._after_window(before)
+            if self.rehearsal:
+                self._rehearse(self.rehearsal.tick(part.n))
         return join_readouts(parts, cues, self.n_out, len(self.net.threshold))
+
+    def _parts(self, cues: Cues) -> Iterator[tuple[int, int]]:
+        """Cut a run where windows close, and where it is time for a rehearsal."""
+        for start, stop in windows(cues):
+            while start < stop:
+                end = min(stop, start + self.rehearsal.until_piece) if self.rehearsal else stop
+                yield start, end
+                start = end
+
+    def _learn(self, part: Steps, cues: Cues) -> Readouts:
+        """Steps in which nothing closes but, perhaps, with the last."""
+        before = self.inner.updates
+        said = self.inner.run(part, cues)
+        self._after_window(before)
+        if self.rehearsal:
+            self.rehearsal.note(part)
+            if cues.flags[-1] & CLOSE:
+                self.rehearsal.close(int(cues.labels[-1]) if self.inner.updates > before else UNLABELLED)
+        return said
+
+    def _rehearse(self, n_steps: int) -> int:
+        """Show again what is due, up to so many steps; how many were left."""
+        assert self.rehearsal is not None
+        while n_steps > 0:
+            before = self.inner.updates
+            shown = self.rehearsal.show(self.inner, n_steps)
+            if not shown:
+                break
+            self._after_window(before)
+            n_steps -= shown
+        return n_steps
+
+    def settle(self) -> None:
+        """Do now what is due: nothing that was taught has effects that are still to come."""
+        while self.rehearsal and not self._rehearse(PIECE):
+            pass
 
     def conclude(
         self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
     ) -> Readouts:
         """Read out and close the window now, between two steps."""
-        if not learn and self.mean:
-            self._lags[0] = 1
-            return self.mean.conclude(label)
+        if not learn:
+            self._stop_learning()
+            return self.mean.conclude(label) if self.mean else self.inner.conclude(label, values, False)
+        self._catch_up()
         before = self.inner.updates
-        if learn:
-            self._catch_up()
         shown = self.mean.conclude(label) if self.mean else None
-        said = self.inner.conclude(label, values, learn)
+        said = self.inner.conclude(label, values)
         self._after_window(before)
+        if self.rehearsal:
+            self.rehearsal.close(label if self.inner.updates > before else UNLABELLED)
         return shown or said
 
     def recall(self, steps: Steps, cues: Cues) -> None:
-        """Learn from kept steps on a side state, from rest."""
+        """Learn from kept steps on a side state, from rest; what they teach is rehearsed like the rest."""
         check_inputs(steps, cues, self.n_in, self.inner.n_labels(cues.values))
-        with self.inner.aside():
+        with self.inner.aside(), self.rehearsal.aside() if self.rehearsal else nullcontext():
             for a, b in windows(cues):
-                before = self.inner.updates
-                self.inner.run(steps.slice(a, b), Cues(cues.flags[a:b], cues.labels[a:b], cues.values))
-                self._after_window(before)
+                self._learn(steps.slice(a, b), Cues(cues.flags[a:b], cues.labels[a:b], cues.values))
 
     def _after_window(self, updates_before: int) -> None:
         """Let the methods have their turn, if a window has taught; at a rate of 0 nothing may move."""
@@ -135,6 +180,11 @@ class MemoryLearner(StateMixin):
             method.taught(self.inner)
         if self.mean:
             self.mean.follow(self.inner.net)
+
+    def _stop_learning(self) -> None:
+        self._lags[0] = self.mean is not None
+        if self.rehearsal:
+            self.rehearsal.drop()
 
     def _catch_up(self) -> None:
         """Begin to learn again: while only the mean ran, the learner's dynamics stood still."""
@@ -146,6 +196,9 @@ class MemoryLearner(StateMixin):
         """Dynamics to rest; weights stay."""
         self.inner.reset()
         self._lags[0] = 0
+        if self.rehearsal:
+            self.rehearsal.drop()
+            self._rehearse(self.rehearsal.tick(0, ends=True))
         if self.mean:
             self.mean.reset()
 
@@ -154,6 +207,8 @@ class MemoryLearner(StateMixin):
         self.inner.grow(n_out)
         for method in self.methods:
             method.grow(self.inner)
+        if self.rehearsal:
+            self.rehearsal.grow(self.inner)
         if self.mean:
             self.mean.grow(self.inner.net)
 
@@ -170,7 +225,8 @@ class MemoryLearner(StateMixin):
         arrays = self.inner.arrays()
         for method in self.methods:
             arrays |= {f"{method.name}.{k}": v for k, v in method.arrays().items()}
+        if self.rehearsal:
+            arrays |= {f"replay.{k}": v for k, v in self.rehearsal.arrays().items()}
         if self.mean:
             arrays |= {f"mean.{k}": v for k, v in self.mean.arrays().items()} | {"mean.lags": self._lags}
         return arrays
-

@@ -12,7 +12,8 @@ from spiked.io.binner import BinnerSpec
 from spiked.io.events import Geometry
 from spiked.learners.copies import CopiesLearner, neighbours
 from spiked.learners.fixed import FixedLearner, FixedSpec
-from spiked.learners.gradient import GradientLearner, GradientSpec
+from spiked.learners.gradient import GradientLearner
+from spiked.learners.gradient_spec import GradientSpec
 from spiked.learners.lif import LayerSpec, Lif, layer_weight, make_lif
 from spiked.learners.local_fields import local_fields
 from spiked.learners.memory import MemoryLearner
@@ -20,6 +21,7 @@ from spiked.learners.objectives import NEEDS_SPIKES
 from spiked.learners.perturbation import PerturbationLearner, PerturbationSpec
 from spiked.learners.receptive import GAIN, dense_weights, edge_fields
 from spiked.learners.regularisers import Regularisers
+from spiked.learners.rehearsal import Rehearsal
 from spiked.learners.rtrl import RtrlLearner, RtrlSpec
 from spiked.learners.rtrl_full import FullRtrlLearner, FullRtrlSpec
 from spiked.learners.stdp import StdpLearner
@@ -128,7 +130,11 @@ def _build(stream: Stream, n_classes: int | None) -> AnyLearner:
     memory = stream.memory
     if not memory.methods:
         return learner
-    return MemoryLearner(learner, average_windows=memory.average_windows if "average" in memory.methods else 0)
+    rehearsal = None
+    if "replay" in memory.methods:
+        rehearsal = Rehearsal(learner, int(memory.budget_mb * 1e6), memory.replay_windows, network.seed)
+    windows = memory.average_windows if "average" in memory.methods else 0
+    return MemoryLearner(learner, average_windows=windows, rehearsal=rehearsal)
 
 
 def _with_copies(learner: FixedLearner, stream: Stream) -> FixedLearner | CopiesLearner:

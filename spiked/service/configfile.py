@@ -202,7 +202,8 @@ def learner_digest(stream: Stream) -> str:
     }
     learning = stream.learning
     if stream.memory.methods:
-        what["memory"] = [sorted(stream.memory.methods), stream.memory.copies_px]
+        m = stream.memory
+        what["memory"] = [sorted(m.methods), m.copies_px, m.budget_mb if "replay" in m.methods else 0]
     what["learning"] = [
         learning.rule, learning.feedback, learning.update, learning.optimizer, learning.objective,
         learning.decays_rate > 0, learning.sparse_steps, learning.perturbation,

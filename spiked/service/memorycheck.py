@@ -21,6 +21,8 @@ def check_memory(place: str, stream: Stream) -> None:
                 f'{where} acts on weights that learn by windows: rule = "eprop", or "rtrl" without recurrence; '
                 f'here rule = "{learning.rule}", update = "{learning.update}"'
             )
+        if method == "replay" and (network.outputs or learning.objective == "reward"):
+            raise ConfigError(f"{where} keeps windows by their class; outputs and rewards have none")
         if method == "average" and learning.objective == "reward":
             raise ConfigError(f'{where} predicts with other weights than those that objective = "reward" is about')
     for k, px in enumerate(memory.copies_px):
