@@ -165,8 +165,9 @@ def test_a_late_label_is_rehearsed_too() -> None:
     steps, cues = random_steps(np.random.default_rng(0), 40, a.n_in, 8), silent_cues(40)
     cues.labels[:], cues.flags[-1] = 2, CLOSE
     a.run(random_steps(np.random.default_rng(1), 13, a.n_in, 8))  # an open window, which is left alone
-    before = {name: array.copy() for name, array in a.rehearsal.arrays().items() if name == "open"}
+    size = int(a.rehearsal.open.arrays()["at"][0])
+    before = a.rehearsal.open.arrays()["bytes"][:size].copy()
     a.recall(steps, cues)
     assert a.rehearsal.store.labels.tolist() == [2]
-    size = int(a.rehearsal._at[0])
-    assert size > 0 and np.array_equal(before["open"][:size], a.rehearsal._open[:size])
+    assert size > 0 and a.rehearsal.open.arrays()["at"].tolist() == [size, 13]
+    assert np.array_equal(before, a.rehearsal.open.arrays()["bytes"][:size])

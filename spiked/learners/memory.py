@@ -127,7 +127,7 @@ class MemoryLearner(StateMixin):
         said = self.inner.run(part, cues)
         self._after_window(before)
         if self.rehearsal:
-            self.rehearsal.note(part)
+            self.rehearsal.open.note(part)
             if cues.flags[-1] & CLOSE:
                 self.rehearsal.close(int(cues.labels[-1]) if self.inner.updates > before else UNLABELLED)
         return said
@@ -168,7 +168,7 @@ class MemoryLearner(StateMixin):
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest; what they teach is rehearsed like the rest."""
         check_inputs(steps, cues, self.n_in, self.inner.n_labels(cues.values))
-        with self.inner.aside(), self.rehearsal.aside() if self.rehearsal else nullcontext():
+        with self.inner.aside(), self.rehearsal.open.aside() if self.rehearsal else nullcontext():
             for a, b in windows(cues):
                 self._learn(steps.slice(a, b), Cues(cues.flags[a:b], cues.labels[a:b], cues.values))
 
@@ -184,7 +184,7 @@ class MemoryLearner(StateMixin):
     def _stop_learning(self) -> None:
         self._lags[0] = self.mean is not None
         if self.rehearsal:
-            self.rehearsal.drop()
+            self.rehearsal.open.drop()
 
     def _catch_up(self) -> None:
         """Begin to learn again: while only the mean ran, the learner's dynamics stood still."""
@@ -197,7 +197,7 @@ class MemoryLearner(StateMixin):
         self.inner.reset()
         self._lags[0] = 0
         if self.rehearsal:
-            self.rehearsal.drop()
+            self.rehearsal.open.drop()
             self._rehearse(self.rehearsal.tick(0, ends=True))
         if self.mean:
             self.mean.reset()

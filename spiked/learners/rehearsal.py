@@ -10,21 +10,19 @@ A step costs up to ``per_window + 1`` times as much while windows are due; memor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 from numpy.typing import NDArray
 
-from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Steps
+from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues
 from spiked.learners.gradient import GradientLearner
-from spiked.learners.reservoir import Reservoir, pack_steps, unpack_steps
+from spiked.learners.open_window import OpenWindow
+from spiked.learners.reservoir import Reservoir, unpack_steps
 
 PIECE = 20
 SIDE = "rehearsal"
 MAX_DUE = 4
 """Windows that may be due at most, in times of those that one window brings."""
-OPEN_BYTES, OPEN_STEPS, BYTES, N_STEPS, DONE, LABEL, DUE, CLOCK = range(8)
+BYTES, N_STEPS, DONE, LABEL, DUE, CLOCK = range(6)
 
 
 class Rehearsal:
@@ -36,28 +34,24 @@ class Rehearsal:
     budget_bytes : of the windows that are kept.
     per_window : how many are shown again for each window that taught.
     seed : of which stay, and which are shown.
+
+    Attributes
+    ----------
+    store, open : the windows that are kept, and the one that is open.
     """
 
     def __init__(self, learner: GradientLearner, budget_bytes: int, per_window: int, seed: int = 0) -> None:
         self.store = Reservoir(budget_bytes, learner.n_out, seed)
         self.per_window = per_window
-        self._open = np.zeros(self.store.largest, np.uint8)  # the live window so far
+        self.open = OpenWindow(self.store.largest)
         self._again = np.zeros(self.store.largest, np.uint8)  # what is shown again now
-        self._at = np.zeros(8, np.int64)
+        self._at = np.zeros(6, np.int64)
         learner.keep_side(SIDE)
 
     @property
     def until_piece(self) -> int:
         """Live steps until the next piece."""
         return PIECE - int(self._at[CLOCK])
-
-    def note(self, steps: Steps) -> None:
-        """Take in live steps of the open window."""
-        at = self._at
-        if at[OPEN_BYTES] >= 0:
-            packed = pack_steps(steps, self._open[at[OPEN_BYTES] :])
-            at[OPEN_BYTES] = at[OPEN_BYTES] + packed if packed >= 0 else -1
-        at[OPEN_STEPS] += steps.n
 
     def tick(self, n_live: int, ends: bool = False) -> int:
         """Let live steps go by, no more than `until_piece`; how many steps may now be shown again."""
@@ -66,34 +60,12 @@ class Rehearsal:
         self._at[CLOCK] = 0 if its_time else now
         return now * (self.per_window + 1) if its_time else 0
 
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Let other steps than the live ones make up a window; the live one goes on after it."""
-        at, n_open = self._at[[OPEN_BYTES, OPEN_STEPS]], max(0, int(self._at[OPEN_BYTES]))
-        kept = self._open[:n_open].copy()
-        self.drop()
-        try:
-            yield
-        finally:
-            self._at[[OPEN_BYTES, OPEN_STEPS]] = at
-            self._open[:n_open] = kept
-
     def close(self, label: int) -> None:
         """Keep the window that ends here, if it has taught class `label`."""
-        at = self._at
-        if label != UNLABELLED and at[OPEN_STEPS]:
-            size = int(at[OPEN_BYTES])
-            if size < 0:
-                self.store.refuse()
-            else:
-                self.store.add(self._open[:size], int(at[OPEN_STEPS]), label)
-            if len(self.store):
-                at[DUE] = min(at[DUE] + self.per_window, MAX_DUE * self.per_window)
-        self.drop()
-
-    def drop(self) -> None:
-        """Let the open window go."""
-        self._at[[OPEN_BYTES, OPEN_STEPS]] = 0
+        if label == UNLABELLED:
+            self.open.drop()
+        elif self.open.keep(self.store, label) and len(self.store):
+            self._at[DUE] = min(self._at[DUE] + self.per_window, MAX_DUE * self.per_window)
 
     def show(self, learner: GradientLearner, n_steps: int) -> int:
         """Show up to `n_steps` of one window, whose end teaches; how many were shown, 0 where none is due."""
@@ -124,4 +96,4 @@ class Rehearsal:
     def arrays(self) -> dict[str, NDArray]:
         """All that the future depends on."""
         store = {f"store.{k}": v for k, v in self.store.arrays().items()}
-        return store | {"open": self._open, "again": self._again, "at": self._at}
+        return store | {f"open.{k}": v for k, v in self.open.arrays().items()} | {"again": self._again, "at": self._at}
