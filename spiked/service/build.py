@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from spiked.io.binner import BinnerSpec
 from spiked.io.events import Geometry
-from spiked.learners.copies import CopiesLearner, neighbours
+from spiked.learners.copies import neighbours
+from spiked.learners.drift import DriftAlarm
 from spiked.learners.fixed import FixedLearner, FixedSpec
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.gradient_spec import GradientSpec
+from spiked.learners.head_memory import HeadMemoryLearner
 from spiked.learners.lif import LayerSpec, Lif, layer_weight, make_lif
 from spiked.learners.local_fields import local_fields
 from spiked.learners.memory import MemoryLearner
@@ -29,7 +31,7 @@ from spiked.learners.stdp_rules import StdpSpec
 from spiked.service.config import ConfigError, Layer, Stream
 
 AnyLearner = (
-    FixedLearner | CopiesLearner | RtrlLearner | GradientLearner | MemoryLearner | FullRtrlLearner
+    FixedLearner | HeadMemoryLearner | RtrlLearner | GradientLearner | MemoryLearner | FullRtrlLearner
     | PerturbationLearner | StdpLearner
 )  # fmt: skip
 
@@ -72,7 +74,7 @@ def _build(stream: Stream, n_classes: int | None) -> AnyLearner:
         return _build_stdp(stream, n_out)
     if network.head != "gradient":
         fixed = FixedSpec(network.head, tuple(network.trace_ms), network.ridge)
-        return _with_copies(FixedLearner(build_network(stream), n_out, fixed, stream.dt_ms), stream)
+        return _remembering(FixedLearner(build_network(stream), n_out, fixed, stream.dt_ms), stream)
     fires = learning.objective in NEEDS_SPIKES or network.decoder != "membrane"
     read_out = LayerSpec(max(1, n_out) * network.population, network.tau_out_ms, 1.0 if fires else math.inf)
     net = build_network(stream, read_out)
@@ -137,12 +139,14 @@ def _build(stream: Stream, n_classes: int | None) -> AnyLearner:
     return MemoryLearner(learner, average_windows=windows, rehearsal=rehearsal)
 
 
-def _with_copies(learner: FixedLearner, stream: Stream) -> FixedLearner | CopiesLearner:
-    if "copies" not in stream.memory.methods:
+def _remembering(learner: FixedLearner, stream: Stream) -> FixedLearner | HeadMemoryLearner:
+    memory, grid = stream.memory, binner_spec(stream).grid
+    if not memory.methods:
         return learner
-    grid = binner_spec(stream).grid
-    shifts = [shift for px in stream.memory.copies_px for shift in neighbours(grid.width, grid.height, px)]
-    return CopiesLearner(learner, (grid.width, grid.height, grid.planes), shifts)
+    px = memory.copies_px if "copies" in memory.methods else []
+    shifts = [shift for distance in px for shift in neighbours(grid.width, grid.height, distance)]
+    drift = DriftAlarm() if "drift" in memory.methods else None
+    return HeadMemoryLearner(learner, (grid.width, grid.height, grid.planes), shifts, drift)
 
 
 def _build_stdp(stream: Stream, n_out: int) -> StdpLearner:

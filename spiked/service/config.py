@@ -194,7 +194,7 @@ class Learning(Section):
 class Memory(Section):
     """``[memory]``: methods against forgetting, beyond what the head brings, and the settings of each."""
 
-    methods: list[Literal["average", "copies", "replay"]] = field(default_factory=list)
+    methods: list[Literal["average", "copies", "drift", "replay"]] = field(default_factory=list)
     average_windows: Annotated[float, Meta(ge=1)] = 50.0
     replay_windows: Annotated[int, Meta(ge=1, le=64)] = 4
     budget_mb: Annotated[float, Meta(ge=0.01, le=1024)] = 4.0

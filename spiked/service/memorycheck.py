@@ -13,9 +13,9 @@ def check_memory(place: str, stream: Stream) -> None:
         where = f"{place}.methods[{k}]: {method!r}"
         if method in memory.methods[:k]:
             raise ConfigError(f"{where} stands twice")
-        if method == "copies":
+        if method in ("copies", "drift"):
             if learning.rule != "none":
-                raise ConfigError(f'{where} are examples for a head on fixed features: rule = "none"')
+                raise ConfigError(f'{where} is for a head on fixed features, rule = "none"; here "{learning.rule}"')
         elif not by_windows or learning.update != "window":
             raise ConfigError(
                 f'{where} acts on weights that learn by windows: rule = "eprop", or "rtrl" without recurrence; '
