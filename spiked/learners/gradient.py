@@ -34,7 +34,7 @@ from spiked.learners.contract import (
     silent_cues,
 )
 from spiked.learners.counter import make_key
-from spiked.learners.decoders import Decoder, decode_close, decode_rest, grow_decoder, make_decoder
+from spiked.learners.decoders import Decoder, decode_close, decode_rest, decode_scores, grow_decoder, make_decoder
 from spiked.learners.eligibility import DERIVED, Eligibility, make_eligibility
 from spiked.learners.eligibility_kernels import flush, forget
 from spiked.learners.feedback import FEEDBACKS, grow_feedback, make_feedback
@@ -131,7 +131,7 @@ class GradientLearner(StateMixin):
         self.net = net
         self.n_in, self.n_out = int(net.sizes[0]), int(net.sizes[-1]) // self.spec.population
         self._live = self._at_rest(net)
-        self._side: _Live | None = None
+        self._sides: list[_Live] = []  # those that are not in use; one unless a recall rehearses
         averages = self.spec.optimizer in ("rms", "momentum")
         self._average = np.zeros_like(net.weight) if averages else np.zeros(1, net.weight.dtype)
         self._ones = np.ones(int(net.u_at[-1]), np.float32)
@@ -146,6 +146,22 @@ class GradientLearner(StateMixin):
     def decoder(self) -> Decoder:
         """What reads the outputs."""
         return self._live.dec
+
+    @property
+    def labelled_steps(self) -> int:
+        """Steps of the open window on which a label was on."""
+        return int(self._live.window.tally[0])
+
+    @property
+    def average(self) -> NDArray[np.floating]:
+        """What the optimiser keeps of each weight; of size 1 where it keeps nothing."""
+        return self._average
+
+    def scores(self) -> NDArray[np.float64]:
+        """What a read-out would say now, float64[n_out]; nothing moves."""
+        out = np.zeros(self.n_out)
+        decode_scores(self._live.dec, out)
+        return out
 
     def _at_rest(self, net: Lif) -> _Live:
         n, n_out, dtype = int(net.u_at[-1]), int(net.sizes[-1]), net.weight.dtype
@@ -238,9 +254,7 @@ class GradientLearner(StateMixin):
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Let all that happens inside happen on a side state, from rest; the live dynamics stand still."""
-        if self._side is None:
-            self._side = self._at_rest(self.net)
-        side, live = self._side, self._live
+        side, live = self._sides.pop() if self._sides else self._at_rest(self.net), self._live
         self._to_rest(side)
         outlives = [(each.work.reward, each.work.updates, each.eli.kappa, each.decays.average) for each in (side, live)]
         for mine, theirs in zip(*outlives):
@@ -250,6 +264,7 @@ class GradientLearner(StateMixin):
             yield
         finally:
             self._live = live
+            self._sides.append(side)
             for mine, theirs in zip(*outlives):
                 theirs[...] = mine
 

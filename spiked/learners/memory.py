@@ -7,23 +7,37 @@ mean of its weights (`averaged`) where that is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.averaged import AveragedCopy
-from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps, check_inputs, silent_cues
+from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps, check_inputs, check_range, silent_cues
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.lif import Lif, layer_weight
 from spiked.learners.state import StateMixin
 
 
 class Method(Protocol):
-    """A countermeasure that acts on the weights whenever a window has taught."""
+    """A countermeasure that acts on the weights whenever a window has taught.
+
+    In a window's order: `heard` for each part of it, `closing`, the learner's own step, `taught` if it took one, and,
+    for a window that was not itself a rehearsal, `rehearsals`. While the learner's rate is 0 none of them is called.
+    """
 
     name: str
+
+    def heard(self, learner: GradientLearner, steps: Steps, cues: Cues) -> None:
+        """See a part of a window before the learner runs it; not called for a rehearsal."""
+
+    def closing(self, learner: GradientLearner, label: int, values: NDArray[np.float32]) -> None:
+        """See a window that is about to close, and its label; may set the rate of this step, which is put back."""
+
+    def rehearsals(self, learner: GradientLearner) -> Iterable[tuple[Steps, Cues]]:
+        """Windows to recall now, each from rest; the cues close each at its last step."""
+        return ()
 
     def taught(self, learner: GradientLearner) -> None:
         """Take in, or change, the weights that the window left behind."""
@@ -95,12 +109,10 @@ class MemoryLearner(StateMixin):
         self._catch_up()
         parts = []
         for first, part, its_cues in _windows(steps, cues):
-            before = self.inner.updates
             shown = self.mean.run(part, its_cues) if self.mean else None  # before decays, which it shares, learn
-            said = self.inner.run(part, its_cues)
+            said = self._live(part, its_cues)
             said = shown or said
             parts.append(said._replace(at=said.at + first))
-            self._after_window(before)
         return Readouts(*(np.concatenate(columns) for columns in zip(*parts)))
 
     def conclude(
@@ -110,12 +122,12 @@ class MemoryLearner(StateMixin):
         if not learn and self.mean:
             self._lags[0] = 1
             return self.mean.conclude(label)
-        before = self.inner.updates
         if learn:
             self._catch_up()
+            if self.methods:
+                check_range("label", np.array([label], np.int32), UNLABELLED, self.inner.n_labels(values))
         shown = self.mean.conclude(label) if self.mean else None
-        said = self.inner.conclude(label, values, learn)
-        self._after_window(before)
+        said = self._close(label, values) if learn else self.inner.conclude(label, values, learn)
         return shown or said
 
     def recall(self, steps: Steps, cues: Cues) -> None:
@@ -123,18 +135,50 @@ class MemoryLearner(StateMixin):
         check_inputs(steps, cues, self.n_in, self.inner.n_labels(cues.values))
         with self.inner.aside():
             for _, part, its_cues in _windows(steps, cues):
-                before = self.inner.updates
-                self.inner.run(part, its_cues)
-                self._after_window(before)
+                self._live(part, its_cues)
 
-    def _after_window(self, updates_before: int) -> None:
+    def _live(self, steps: Steps, cues: Cues, rehearsed: bool = False) -> Readouts:
+        """Let the learner run a part that ends where its window does, or before."""
+        if not self.methods or self.inner.rate == 0:
+            before = self.inner.updates
+            said = self.inner.run(steps, cues)
+            self._after_window(before)
+            return said
+        if not rehearsed:
+            for method in self.methods:
+                method.heard(self.inner, steps, cues)
+        if not (steps.n and cues.flags[-1] & CLOSE):
+            return self.inner.run(steps, cues)
+        flags = cues.flags.copy()
+        flags[-1] = 0  # the window is left open, for the methods to see it before it closes
+        said = self.inner.run(steps, cues._replace(flags=flags))
+        last = self._close(int(cues.labels[-1]), cues.values, rehearsed)
+        last = last._replace(at=last.at + steps.n, flags=cues.flags[-1:].copy())
+        return Readouts(*(np.concatenate(columns) for columns in zip(said, last)))
+
+    def _close(self, label: int, values: NDArray[np.float32], rehearsed: bool = False) -> Readouts:
+        """Close the window, and let the methods have their turns before and after."""
+        before, rate = self.inner.updates, self.inner.rate
+        for method in self.methods if rate else ():
+            method.closing(self.inner, label, values)
+        said = self.inner.conclude(label, values)
+        taught = self._after_window(before)
+        self.inner.rate = rate
+        for method in self.methods if taught and not rehearsed else ():
+            for steps, cues in method.rehearsals(self.inner):
+                with self.inner.aside():
+                    self._live(steps, cues, rehearsed=True)
+        return said
+
+    def _after_window(self, updates_before: int) -> bool:
         """Let the methods have their turn, if a window has taught; at a rate of 0 nothing may move."""
         if self.inner.updates == updates_before or self.inner.rate == 0:
-            return
+            return False
         for method in self.methods:
             method.taught(self.inner)
         if self.mean:
             self.mean.follow(self.inner.net)
+        return True
 
     def _catch_up(self) -> None:
         """Begin to learn again: while only the mean ran, the learner's dynamics stood still."""
