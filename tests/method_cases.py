@@ -18,8 +18,8 @@ MakeMethod = Callable[[GradientLearner], Method]
 NETWORKS: dict[str, dict[str, Any]] = {
     "plain": {"optimizer": "rms", "rate": 0.005},
     "recurrent": {
-        "kind": "recurrent-adaptive", "objective": "rate_ce", "theta_out": 1.0, "feedback": "adaptive", "rate": 0.005,
-        "spread": 0.3,
+        "kind": "recurrent", "objective": "rate_ce", "theta_out": 1.0, "feedback": "adaptive", "rate": 0.005,
+        "optimizer": "sgd", "spread": 0.3,
     },
 }  # fmt: skip
 

@@ -164,8 +164,9 @@ class MemoryLearner(StateMixin):
         said = self.inner.conclude(label, values)
         taught = self._after_window(before)
         self.inner.rate = rate
-        for method in self.methods if taught and not rehearsed else ():
-            for steps, cues in method.rehearsals(self.inner):
+        due = [method.rehearsals(self.inner) for method in self.methods if taught and not rehearsed]
+        for made in due:
+            for steps, cues in made:
                 with self.inner.aside():
                     self._live(steps, cues, rehearsed=True)
         return said
