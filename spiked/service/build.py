@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from spiked.io.binner import BinnerSpec
 from spiked.io.events import Geometry
+from spiked.learners.cascade import Cascade
 from spiked.learners.copies import neighbours
 from spiked.learners.drift import DriftAlarm
 from spiked.learners.fixed import FixedLearner, FixedSpec
@@ -19,8 +21,12 @@ from spiked.learners.head_memory import HeadMemoryLearner
 from spiked.learners.lif import LayerSpec, Lif, layer_weight, make_lif
 from spiked.learners.local_fields import local_fields
 from spiked.learners.memory import MemoryLearner
+from spiked.learners.methods import Method
+from spiked.learners.novelty import Novelty
 from spiked.learners.objectives import NEEDS_SPIKES
+from spiked.learners.penalties import OnlineEwc, SynapticIntelligence
 from spiked.learners.perturbation import PerturbationLearner, PerturbationSpec
+from spiked.learners.pseudo import PseudoReplay
 from spiked.learners.receptive import GAIN, dense_weights, edge_fields
 from spiked.learners.regularisers import Regularisers
 from spiked.learners.rehearsal import Rehearsal
@@ -136,7 +142,20 @@ def _build(stream: Stream, n_classes: int | None) -> AnyLearner:
     if "replay" in memory.methods:
         rehearsal = Rehearsal(learner, int(memory.budget_mb * 1e6), memory.replay_windows, network.seed)
     windows = memory.average_windows if "average" in memory.methods else 0
-    return MemoryLearner(learner, average_windows=windows, rehearsal=rehearsal)
+    return MemoryLearner(learner, _methods(learner, stream), windows, rehearsal)
+
+
+def _methods(learner: GradientLearner, stream: Stream) -> tuple[Method, ...]:
+    """What acts when a window has taught, in the order of this table."""
+    m, dt_ms, seed = stream.memory, stream.dt_ms, stream.network.seed
+    known: dict[str, Callable[[], Method]] = {
+        "novelty": lambda: Novelty(learner, m.novelty_gain, m.novelty_most),
+        "pseudo": lambda: PseudoReplay(learner, m.pseudo_windows, dt_ms=dt_ms, seed=seed),
+        "ewc": lambda: OnlineEwc(learner, m.ewc_strength),
+        "si": lambda: SynapticIntelligence(learner, m.si_strength),
+        "cascade": lambda: Cascade(learner, m.cascade_levels, m.cascade_coupling),
+    }
+    return tuple(make() for name, make in known.items() if name in m.methods)
 
 
 def _remembering(learner: FixedLearner, stream: Stream) -> FixedLearner | HeadMemoryLearner:

@@ -21,10 +21,12 @@ def check_memory(place: str, stream: Stream) -> None:
                 f'{where} acts on weights that learn by windows: rule = "eprop", or "rtrl" without recurrence; '
                 f'here rule = "{learning.rule}", update = "{learning.update}"'
             )
-        if method == "replay" and (network.outputs or learning.objective == "reward"):
-            raise ConfigError(f"{where} keeps windows by their class; outputs and rewards have none")
+        if method in ("replay", "pseudo") and (network.outputs or learning.objective == "reward"):
+            raise ConfigError(f"{where} shows windows again by their class; outputs and rewards have none")
         if method == "average" and learning.objective == "reward":
             raise ConfigError(f'{where} predicts with other weights than those that objective = "reward" is about')
+        if method == "novelty" and learning.objective == "reward":
+            raise ConfigError(f"{where} follows surprise: a reward says how good it was, not what was right")
     for k, px in enumerate(memory.copies_px):
         if px >= max(stream.width, stream.height) / stream.downsample:
             raise ConfigError(f"{place}.copies_px[{k}]: {px} moves all events off the sensor")
