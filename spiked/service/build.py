@@ -149,7 +149,7 @@ def _methods(learner: GradientLearner, stream: Stream) -> tuple[Method, ...]:
     """What acts when a window has taught, in the order of this table."""
     m, dt_ms, seed = stream.memory, stream.dt_ms, stream.network.seed
     known: dict[str, Callable[[], Method]] = {
-        "novelty": lambda: Novelty(learner, m.novelty_gain, m.novelty_most),
+        "novelty": lambda: Novelty(learner, m.novelty_power, m.novelty_most),
         "pseudo": lambda: PseudoReplay(learner, m.pseudo_windows, dt_ms=dt_ms, seed=seed),
         "ewc": lambda: OnlineEwc(learner, m.ewc_strength),
         "si": lambda: SynapticIntelligence(learner, m.si_strength),

@@ -204,7 +204,7 @@ class Memory(Section):
     si_strength: NotNegative = 1.0
     cascade_levels: Annotated[int, Meta(ge=2, le=12)] = 6
     cascade_coupling: NotNegative = 0.01
-    novelty_gain: NotNegative = 0.5
+    novelty_power: NotNegative = 0.5
     novelty_most: Annotated[float, Meta(ge=1)] = 3.0
     pseudo_windows: Annotated[int, Meta(ge=0, le=64)] = 2
     copies_px: Annotated[list[Count], Meta(min_length=1, max_length=3)] = field(default_factory=lambda: [1])
