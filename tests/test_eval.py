@@ -14,7 +14,7 @@ import pytest
 from spiked.io.datasets import Dataset, Sample, open_dataset
 from spiked.io.events import Geometry, make_events
 from spiked.io.sender import Sender
-from spiked.service import evaluate as module
+from spiked.service import offline as module
 from spiked.service.cli import main
 from spiked.service.config import Config
 from spiked.service.configfile import ConfigError, effective_toml, parse_config
@@ -286,7 +286,7 @@ def test_wrong_usage_is_one_line(
 
 
 def test_no_test_split_no_test_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    from spiked.service.cmd_eval import table
+    from spiked.service.tables import table
 
     report = evaluate(config(), Bars(40, 0))
     assert report.summary()["test_accuracy"] is None and report.checks == []
