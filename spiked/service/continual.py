@@ -1,6 +1,6 @@
 """What a stream of tasks did to what was known: the accuracy matrix, and the measures that follow from it.
 
-`R[i][j]` is the accuracy on task j's test samples after training with task i; tasks are counted from 0, and are T in all.
+`R[i][j]` is the accuracy on task j's test samples after training with task i; there are T tasks, the first is 0.
 """
 
 from __future__ import annotations

@@ -6,13 +6,12 @@ its label, its events, and a reset at its end. So what comes out is what the dae
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 from spiked.io.datasets import Dataset
 from spiked.service.config import Config
 from spiked.service.continual import ContinualReport, Learnt
-from spiked.service.offline import check_classes, choose_samples, choose_stream
+from spiked.service.offline import Sensor, check_classes, choose_samples, choose_stream
 from spiked.service.prediction import Prediction
 from spiked.service.progress import Progress
 from spiked.service.report import PARTS, Check, Report, Said
@@ -62,13 +61,12 @@ def evaluate(
         for k, i in enumerate(train.tolist(), 1):
             progress.advance(note=trial.teach(i))
             if k in looks:
-                aside = time.perf_counter()
-                twin, look = trial.sensor.frozen(), Said()
-                for j in test.tolist():
-                    trial.test(twin, j, look)
-                    progress.advance(note=f"testing a copy after {k}")
+                look = Said()
+                with trial.aside() as twin:
+                    for j in test.tolist():
+                        trial.test(twin, j, look)
+                        progress.advance(note=f"testing a copy after {k}")
                 report.checks.append(Check(k, look.accuracy(), look.class_accuracy(n)))
-                trial.aside(time.perf_counter() - aside)
         for i in test.tolist():
             trial.test(trial.sensor, i, report.test)
             progress.advance(note="testing")
@@ -131,17 +129,15 @@ def evaluate_tasks(
                     task.name, task.classes, len(task.train), len(task.test), report.train.accuracy(slice(first, None))
                 )
             )
-            aside = time.perf_counter()
-            report.test = _look(trial, plan, report, progress)
-            trial.aside(time.perf_counter() - aside)
+            with trial.aside() as twin:
+                report.test = _look(trial, twin, plan, report, progress)
     trial.account()
     return report
 
 
-def _look(trial: Trial, plan: Plan, report: ContinualReport, progress: Progress) -> Said:
+def _look(trial: Trial, twin: Sensor, plan: Plan, report: ContinualReport, progress: Progress) -> Said:
     """Test a frozen copy on every task, for one more row of the matrix; returns what it said of all of them."""
-    twin, everything = trial.sensor.frozen(), Said()
-    row = []
+    row, everything = [], Said()
     for task in plan.tasks:
         said = Said()
         for i in task.test.tolist():

@@ -114,7 +114,7 @@ def drift_plan(
         Task("before", list(names), train[:middle], test),
         Task("after", list(names), train[middle:], test, drift),
     ]
-    return Plan("drift", f"after {middle} training samples: {drift.told} (seed {seed})", tasks)
+    return Plan("drift", f"after {middle} training samples: {drift.told}", tasks)
 
 
 def _level_plan(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 import numpy as np
@@ -85,9 +86,12 @@ class Trial:
         """Windows in which a sample teaches, as `targets` cuts it."""
         return round(sample.duration_us / (self.config.learning.window_ms * 1000))
 
-    def aside(self, seconds: float) -> None:
-        """Do not count this time as the stream's own."""
-        self._aside_s += seconds
+    @contextmanager
+    def aside(self) -> Iterator[Sensor]:
+        """A frozen copy, and time that does not count as the stream's own."""
+        began = time.perf_counter()
+        yield self.sensor.frozen()
+        self._aside_s += time.perf_counter() - began
 
     def account(self) -> Report:
         """Fill in what the live stream has cost so far."""
