@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from eval_cases import SIDE, Strips, config, write_set
 
+from spiked.io.drifts import HOT_HZ, HOT_SHARE, KINDS, NOISE_HZ, SHIFT_PX
 from spiked.service.cli import main
+from spiked.service.cmd_eval import SCENARIOS
 from spiked.service.configfile import effective_toml
+from spiked.service.scenarios import SNR
 
 VOID = ("meta", "img", "br")
 
@@ -134,7 +137,7 @@ def test_shuffled_has_a_page_too_and_names_are_escaped(
     assert "test_accuracy" in capsys.readouterr().out
     page = Page(path.read_text())
     assert "<b>strips.npz: shuffled" in page.text and len(page.sources) == 1
-    assert {row[0] for row in page.rows} >= {"test_accuracy", "forgetting", *Strips.names} - {"forgetting"}
+    assert {row[0] for row in page.rows} >= {"test_accuracy", "forgetting", *Strips.names}
 
 
 @pytest.mark.parametrize(
@@ -163,6 +166,16 @@ def test_refusals_are_one_line(
     out, err = capsys.readouterr()
     assert not out and err.startswith("spiked eval: ") and message in err and err.count("\n") == 1
     assert not err.endswith(".\n") and files[0] not in err
+
+
+def test_the_page_of_scenarios_names_them_all() -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs" / "continual.md").read_text()
+    rows = [re.findall(r"`([^`]*)`", line.split("|")[1]) for line in text.splitlines() if line.startswith("| `")]
+    first = [names[0] for names in rows if not names[0].startswith("--")]
+    assert first[: len(SCENARIOS)] == list(SCENARIOS)
+    assert first[len(SCENARIOS) :][: len(KINDS) + 1] == [*KINDS, SNR]
+    assert f"moves by {SHIFT_PX} px" in text and f"{NOISE_HZ:g} Hz in each pixel" in text
+    assert f"{HOT_SHARE:.0%}".replace("%", " %") in text and f"Poisson, {HOT_HZ:g} Hz" in text
 
 
 def test_a_sensor_that_is_not_square_cannot_be_turned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

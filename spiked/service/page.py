@@ -65,7 +65,7 @@ def page(splits: Splits, command: str) -> str:
         if continual.change is not None and n == 1:
             parts += ["<h2>Around the change</h2>", _windows(continual, continual.change)]
     else:
-        parts += ["<h2>Classes</h2>", _classes(first)]
+        parts += ["<h2>Classes</h2>", _classes(splits)]
     if n > 1:
         parts += ["<h2>Splits</h2>", _splits(splits)]
     warnings = list(dict.fromkeys(w for r in splits.reports for w in r.warnings))
@@ -119,10 +119,12 @@ def _figures(splits: Splits) -> str:
             value += "" if spread.n == len(splits.reports) else f" (of {spread.n} splits)"
         base = "training samples predicted right, in that window" if name.startswith("accuracy,") else ""
         rows.append((name, value, MEANING.get(name, lost if name == "forgetting" else base)))
-    if not several:
-        for name in (k for k, v in measures_of(splits.reports[0]).items() if v is None):
-            rows.append((name, "-", MEANING.get(name, "")))
+    rows += [(name, "-", MEANING.get(name, "")) for name in splits.absent]
     return _rows(("figure", "value", "what it is"), rows)
+
+
+def _of_first(splits: Splits) -> str:
+    return "<p>Of the first split.</p>" if len(splits.reports) > 1 else ""
 
 
 def _picture(splits: Splits) -> str:
@@ -131,7 +133,7 @@ def _picture(splits: Splits) -> str:
         plot_continual(file, splits)
     else:
         plot_report(file, first)
-    note = "" if isinstance(first, ContinualReport) or len(splits.reports) == 1 else "<p>Of the first split.</p>"
+    note = "" if isinstance(first, ContinualReport) else _of_first(splits)
     inside = base64.b64encode(file.getvalue()).decode()
     return f'{note}<img alt="curves and tables as pictures" src="data:image/png;base64,{inside}">'
 
@@ -152,8 +154,7 @@ def _tasks(splits: Splits) -> str:
         (t.name, ", ".join(t.classes), str(t.train_samples), str(t.test_samples), percent(t.accuracy), gone)
         for t, gone in zip(first.tasks, lost)
     ]
-    note = "<p>Of the first split.</p>" if len(splits.reports) > 1 else ""
-    return note + _rows(("task", "classes", "training", "test", "right before told", "forgotten"), rows)
+    return _of_first(splits) + _rows(("task", "classes", "training", "test", "right before told", "forgotten"), rows)
 
 
 def _windows(report: ContinualReport, change: int) -> str:
@@ -161,10 +162,11 @@ def _windows(report: ContinualReport, change: int) -> str:
     return _rows(("window", "training samples", "right before told"), rows)
 
 
-def _classes(report: Report) -> str:
+def _classes(splits: Splits) -> str:
+    report = splits.reports[0]
     by_class = report.judged.class_accuracy(len(report.classes))
     rows = [(n, percent(a), percent(f)) for n, a, f in zip(report.classes, by_class, report.forgetting)]
-    return _rows(("class", "right", "forgotten"), rows)
+    return _of_first(splits) + _rows(("class", "right", "forgotten"), rows)
 
 
 def _splits(splits: Splits) -> str:

@@ -59,7 +59,7 @@ class Splits:
 
     @property
     def spreads(self) -> dict[str, Spread]:
-        """Every measure over the splits; one that no split has is left out."""
+        """Every measure over the splits that have it; those that none has are `absent`."""
         found = [measures_of(r) for r in self.reports]
         out = {}
         for name in found[0]:
@@ -68,6 +68,12 @@ class Splits:
                 sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
                 out[name] = Spread(float(np.mean(values)), sd, len(values))
         return out
+
+    @property
+    def absent(self) -> list[str]:
+        """Measures that no split has: nothing was tested, or nothing was reached."""
+        spreads = self.spreads
+        return [name for name in measures_of(self.reports[0]) if name not in spreads]
 
     @property
     def matrix(self) -> NDArray[np.float64] | None:

@@ -53,6 +53,7 @@ def splits_table(splits: Splits) -> list[str]:
     for name, spread in splits.spreads.items():
         few = "" if spread.n == len(splits.reports) else f"  (of {spread.n})"
         lines.append(f"{name:<28} {measure(name, spread.mean):>10} +- {measure(name, spread.sd).lstrip('+')}{few}")
+    lines += [f"{name:<28} {'-':>10}" for name in splits.absent]
     if splits.matrix is not None and isinstance(first, ContinualReport):
         lines += ["", *_matrix([t.name for t in first.tasks], splits.matrix.tolist())]
     return lines

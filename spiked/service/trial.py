@@ -105,7 +105,7 @@ class Trial:
             report.learnt_bytes -= state["net.weight"].nbytes  # drawn from a seed, and never changed
         report.network_seed = self.config.network.seed
         report.weights_digest = self.live.weight_digest()
-        report.warnings = list(self.dataset.warnings)
+        report.warnings = list(dict.fromkeys(self.dataset.warnings))  # a sample is loaded for each test
         if self.config.learning.update == "step":
             report.warnings.append(
                 'learning.update = "step" learns while the label is on: test-then-train figures have seen it'
