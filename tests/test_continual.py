@@ -104,6 +104,8 @@ def test_a_row_is_what_training_so_far_and_then_testing_gives(network: dict[str,
                     right.append(best == Strips.names[dataset.labels[i]])
             assert report.matrix[k][j] == sum(right) / len(right)
     assert report.measures["average_accuracy"] == pytest.approx(np.mean(report.matrix[1]))
+    taught_us = sum(dataset.sample(int(i)).duration_us for i in order)
+    assert report.steps * 1000 == taught_us, "tests do not run on the stream that learns, nor in its time"
 
 
 def _order(dataset: Strips) -> list[int]:

@@ -13,7 +13,6 @@ from spiked.service.cli_errors import RunError
 from spiked.service.continual import REACH, RUN, ContinualReport, task_forgetting, windows
 from spiked.service.plots import plot_report
 from spiked.service.plots_continual import plot_continual
-from spiked.service.report import Report
 from spiked.service.splits import Splits, measures_of
 from spiked.service.tables import measure, percent, provenance
 
