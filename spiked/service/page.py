@@ -54,7 +54,7 @@ def page(splits: Splits, command: str) -> str:
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(told)}.</p>",
         f"<p>Stream <code>{escape(first.stream)}</code>, {len(first.classes)} classes, {len(first.train.true)} "
-        f"training samples. {escape(_from_where(splits))}. spiked {escape(spiked.__version__)}.</p>",
+        f"training samples; {escape(_from_where(splits))}. spiked {escape(spiked.__version__)}.</p>",
         f"<p><code>{escape(command)}</code></p>",
         "<h2>Figures</h2>", _figures(splits),
         "<h2>Pictures</h2>", _picture(splits),
