@@ -40,6 +40,7 @@ def configure(row: Row, task: Task, seed: int) -> Stream:
         "stream": [{"id": task.name, **task.stream, **row.stream}],
         "network": {"classes": task.classes, "seed": seed, **row.network},
         "learning": row.learning,
+        "memory": row.memory,
     }
     return parse_config(raw).stream[0]
 
@@ -130,7 +131,7 @@ def run(wanted: list[tuple[Task, Row]], splits: int | None, jobs: int) -> dict[s
     """Measure all rows that are wanted, on all their splits."""
     results: dict[str, dict[str, Figures]] = {}
     for task, row in wanted:
-        tables = {"stream": row.stream, "network": row.network, "learning": row.learning}
+        tables = {"stream": row.stream, "network": row.network, "learning": row.learning, "memory": row.memory}
         results.setdefault(task.name, {})[row.name] = {**tables, "jobs": jobs, "runs": []}
     todo = [(row, task, seed) for task, row in wanted for seed in range(splits or task.splits)]
     with Progress("learning rules", len(todo), "runs") as progress, ProcessPoolExecutor(jobs) as pool:

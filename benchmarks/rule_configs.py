@@ -1,4 +1,4 @@
-"""The rows of `learning_rules`: for each task, a name and the ``[network]`` and ``[learning]`` tables that make it.
+"""The rows of `learning_rules`: for each task, a name and the ``[network]``, ``[learning]`` and ``[memory]`` of it.
 
 Each is what a configuration file would say; classes, seed and sensor are the task's. Choices were made on splits with
 seeds of 100 and above; figures are reported on splits 0 and up.
@@ -15,7 +15,7 @@ class Row(NamedTuple):
     Attributes
     ----------
     name : what the table calls it.
-    network, learning : as in a configuration file.
+    network, learning, memory : as in a configuration file.
     stream : keys of ``[[stream]]`` that differ from the task's.
     """
 
@@ -23,11 +23,15 @@ class Row(NamedTuple):
     network: dict[str, Any]
     learning: dict[str, Any] = {}
     stream: dict[str, Any] = {}
+    memory: dict[str, Any] = {}
 
 
 GRADIENT: dict[str, Any] = {"head": "gradient"}
 WIDE: dict[str, Any] = {"surrogate_slope": 1.0}
+MEAN: dict[str, Any] = {"methods": ["average"], "average_windows": 50}
+"""Predict with the mean of the weights over 50 windows."""
 ADAPTIVE: dict[str, Any] = {"recurrent": True, "recurrent_gain": 0.3, "adaptive": {"tau_ms": 200.0, "jump": 0.2}}
+WIDE_OUT: dict[str, Any] = {"layers": [{"neurons": 512}], "tau_out_ms": 50.0, **GRADIENT}
 PROTOTYPE: dict[str, Any] = {
     "rule": "prototype", "bounds": "soft", "mu": 1.0, "x_target": 0.5, "settle_windows": 100, "norm": "sum",
 }  # fmt: skip
@@ -80,20 +84,20 @@ ROWS: dict[str, list[Row]] = {
     "nmnist": [
         Row("fixed + discriminant", {"layers": [{"neurons": 256}]}),
         Row("fixed + prototype", {"layers": [{"neurons": 256}], "head": "prototype"}),
+        Row("rtrl", WIDE_OUT, {"rule": "rtrl", "rate": 0.001, **WIDE}, memory=MEAN),
+        Row("rtrl, last weights", WIDE_OUT, {"rule": "rtrl", "rate": 0.001, **WIDE}),
+        Row("eprop", WIDE_OUT, {"rule": "eprop", "rate": 0.001, **WIDE}, memory=MEAN),
         Row(
-            "rtrl",
-            {"layers": [{"neurons": 512}], "tau_out_ms": 50.0, **GRADIENT},
-            {"rule": "rtrl", "rate": 0.001, **WIDE},
-        ),
-        Row(
-            "eprop",
-            {"layers": [{"neurons": 512}], "tau_out_ms": 50.0, **GRADIENT},
+            "eprop, adaptive feedback",
+            WIDE_OUT,
             {"rule": "eprop", "feedback": "adaptive", "rate": 0.002, **WIDE},
+            memory=MEAN,
         ),
         Row(
             "eprop, recurrent, adaptive",
             {"layers": [{"neurons": 256, **ADAPTIVE}], **GRADIENT},
             {"rule": "eprop", "rate": 0.001, **WIDE},
+            memory=MEAN,
         ),
         *_stdp(POSITIVE),
         Row("perturbation", {"layers": [{"neurons": 32}], **GRADIENT}, {"rule": "perturbation"}),

@@ -10,7 +10,8 @@ import naive_gradient
 import numpy as np
 
 from spiked.learners.contract import CLOSE, UNLABELLED, Cues, Steps, silent_cues
-from spiked.learners.gradient import GradientLearner, GradientSpec
+from spiked.learners.gradient import GradientLearner
+from spiked.learners.gradient_spec import GradientSpec
 from spiked.learners.lif import LayerSpec, layer_weight, make_lif
 from spiked.learners.trials import random_steps, silent_steps
 

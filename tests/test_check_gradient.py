@@ -12,7 +12,8 @@ import pytest
 from spiked.learners import checks
 from spiked.learners.decoders import DECODERS
 from spiked.learners.feedback import FEEDBACKS
-from spiked.learners.gradient import GradientLearner, GradientSpec, check_names
+from spiked.learners.gradient import GradientLearner
+from spiked.learners.gradient_spec import GradientSpec, check_names
 from spiked.learners.lif import LayerSpec, make_lif
 from spiked.learners.objectives import NEEDS_SPIKES, OBJECTIVES, PER_STEP
 from spiked.learners.optimizers import OPTIMIZERS

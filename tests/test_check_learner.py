@@ -119,7 +119,7 @@ class Broken:
 
     def state(self) -> dict[str, np.ndarray]:
         if self.fault == "lends its state":
-            return {"n_out": np.array([self.inner.n_out])} | self.inner._arrays()  # type: ignore[attr-defined]
+            return {"n_out": np.array([self.inner.n_out])} | self.inner.arrays()  # type: ignore[attr-defined]
         state = self.inner.state()
         if self.fault == "leaves out a trace":
             del state["influence.xhat"]

@@ -116,7 +116,7 @@ def test_every_key_stands_there_with_its_default(heading: str) -> None:
             assert choice in quoted(rows[name]["allowed"]), f"{name}: {choice} is allowed, but not named"
 
 
-REFUSED = {("[security]", "curve"): True, ("[memory]", "methods"): ["ewc"]}
+REFUSED = {("[security]", "curve"): True}
 
 
 @pytest.mark.parametrize(("heading", "key"), REFUSED)

@@ -14,7 +14,8 @@ from naive_rtrl_full import DenseFullRtrl, reached
 
 from spiked.learners import checks, rtrl_full_pattern
 from spiked.learners.contract import CLOSE, READ, UNLABELLED, Cues, Steps, silent_cues
-from spiked.learners.gradient import GradientLearner, GradientSpec
+from spiked.learners.gradient import GradientLearner
+from spiked.learners.gradient_spec import GradientSpec
 from spiked.learners.lif import LayerSpec, Lif, decay, layer_weight, make_lif
 from spiked.learners.rtrl_full import FullRtrlLearner, FullRtrlSpec
 from spiked.learners.surrogates import SURROGATES

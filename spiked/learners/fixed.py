@@ -7,6 +7,9 @@ the traces fade by themselves.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,14 +120,11 @@ class FixedLearner(StateMixin):
     def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
         """Advance by many steps in one compiled call."""
         cues = silent_cues(steps.n) if cues is None else cues
-        return self._advance(self._state, self._traces, steps, cues, learn)
-
-    def _advance(self, state: LifState, traces: SpikeTraces, steps: Steps, cues: Cues, learn: bool) -> Readouts:
         check_inputs(steps, cues, self.n_in, self.n_out)
         at = np.flatnonzero(cues.flags)
         scores = np.zeros((len(at), self.n_out), np.float32)
         spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
-        _run(self.net, state, traces, self.head, steps, cues, learn, scores, spikes)
+        _run(self.net, self._state, self._traces, self.head, steps, cues, learn, scores, spikes)
         return Readouts(at, cues.flags[at], cues.labels[at], scores, spikes)
 
     def conclude(
@@ -142,7 +142,28 @@ class FixedLearner(StateMixin):
 
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest."""
-        self._advance(make_lif_state(self.net), self._make_traces(), steps, cues, True)
+        with self.aside():
+            self.run(steps, cues)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let all that happens inside happen on a side state, from rest; the live dynamics stand still."""
+        live = self._state, self._traces
+        self._state, self._traces = make_lif_state(self.net), self._make_traces()
+        try:
+            yield
+        finally:
+            self._state, self._traces = live
+
+    def twin(self) -> FixedLearner:
+        """Build a learner with dynamics of its own, and the same weights and head: what one learns, both know."""
+        twin = copy(self)
+        twin._state, twin._traces = make_lif_state(self.net), self._make_traces()
+        return twin
+
+    def share(self, other: FixedLearner) -> None:
+        """Take the head of another learner for one's own."""
+        self.head, self.n_out = other.head, other.n_out
 
     def grow(self, n_out: int) -> None:
         """Add classes that nothing is known of yet."""
@@ -164,8 +185,12 @@ class FixedLearner(StateMixin):
         """Steps since each neuron last fired, and where each layer begins."""
         return self._state.quiet, self.net.u_at
 
-    def _arrays(self) -> dict[str, NDArray]:
-        arrays: dict[str, NDArray] = {"net.weight": self.net.weight, "trace": self._traces.trace}
-        arrays |= {f"state.{k}": v for k, v in self._state._asdict().items()}
+    def dynamics(self) -> dict[str, NDArray]:
+        """What a reset puts to rest, by name."""
+        return {"trace": self._traces.trace} | {f"state.{k}": v for k, v in self._state._asdict().items()}
+
+    def arrays(self) -> dict[str, NDArray]:
+        """All that the future depends on, by name."""
+        arrays: dict[str, NDArray] = {"net.weight": self.net.weight} | self.dynamics()
         arrays |= {f"head.{k}": v for k, v in self.head._asdict().items() if k != "direction"}
         return arrays

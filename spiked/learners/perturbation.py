@@ -196,10 +196,10 @@ class PerturbationLearner(StateMixin):
         """Add outputs with zero weights; nothing else moves."""
         if n_out < self.n_out:
             raise ValueError(f"a network of {self.n_out} outputs cannot shrink to {n_out}")
-        before, decoder = self._arrays(), self._live.decoder
+        before, decoder = self.arrays(), self._live.decoder
         self._lay_out(grow_lif(self.net, n_out * self.spec.population))
         self._live = self._live._replace(decoder=grow_decoder(decoder, n_out))
-        for name, array in self._arrays().items():  # an entry per neuron: the new ones come last
+        for name, array in self.arrays().items():  # an entry per neuron: the new ones come last
             if name.startswith(("state.", "plus.", "minus.", "window.")):
                 array[..., : before[name].shape[-1]] = before[name]
 
@@ -216,7 +216,8 @@ class PerturbationLearner(StateMixin):
         super().load_state(state)
         perturb_all(self._nets, self._draws, self._options())
 
-    def _arrays(self) -> dict[str, NDArray]:
+    def arrays(self) -> dict[str, NDArray]:
+        """All that the future depends on, by name."""
         live = self._live
         arrays: dict[str, NDArray] = {"net.weight": self.net.weight}
         arrays |= {f"draws.{k}": v for k, v in self._draws._asdict().items()}

@@ -161,9 +161,9 @@ class RtrlLearner(StateMixin):
         """Add outputs with zero weights; nothing else moves."""
         if n_out < self.n_out:
             raise ValueError(f"a network of {self.n_out} outputs cannot shrink to {n_out}")
-        rate, before, feedback = self.rate, self._arrays(), self._feedback
+        rate, before, feedback = self.rate, self.arrays(), self._feedback
         self._lay_out(grow_lif(self.net, n_out))
-        for name, array in self._arrays().items():
+        for name, array in self.arrays().items():
             if name not in ("feedback", "net.weight"):  # an entry per neuron or output: the new ones come last
                 array[..., : before[name].shape[-1]] = before[name]
         grow_feedback(feedback, self._feedback, self.net)
@@ -182,7 +182,8 @@ class RtrlLearner(StateMixin):
         lazy = -inf.filtered[a:b].reshape(n_in, n) * inf.k1[u] - xhat * inf.k2[u]
         return weight + lazy.astype(weight.dtype)
 
-    def _arrays(self) -> dict[str, NDArray]:
+    def arrays(self) -> dict[str, NDArray]:
+        """All that the future depends on, by name."""
         arrays: dict[str, NDArray] = {"net.weight": self.net.weight, "feedback": self._feedback.matrix}
         arrays |= {f"state.{k}": v for k, v in self._live.state._asdict().items()}
         derived = ("x_at", "limits", "pull_weight", "pull_filtered", "event", "ones")

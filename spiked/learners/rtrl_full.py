@@ -160,10 +160,10 @@ class FullRtrlLearner(StateMixin):
         """Add outputs with zero weights; nothing else moves."""
         if n_out < self.n_out:
             raise ValueError(f"a network of {self.n_out} outputs cannot shrink to {n_out}")
-        old, k, before = self.net, self.n_out, self._arrays()
+        old, k, before = self.net, self.n_out, self.arrays()
         body = int(old.w_at[1])
         self._lay_out(grow_lif(old, n_out))
-        for name, array in self._arrays().items():
+        for name, array in self.arrays().items():
             if name == "net.weight":
                 continue
             if array.shape == before[name].shape:
@@ -194,7 +194,8 @@ class FullRtrlLearner(StateMixin):
         """Steps since each neuron last fired, and where each layer begins."""
         return self._live.state.quiet, self.net.u_at
 
-    def _arrays(self) -> dict[str, NDArray]:
+    def arrays(self) -> dict[str, NDArray]:
+        """All that the future depends on, by name."""
         arrays: dict[str, NDArray] = {"net.weight": self.net.weight, "square": self._square}
         if self.spec.sparse_steps:  # of the weights at the start, which the state need not have had
             arrays |= {f"pattern.{k}": v for k, v in self._pattern._asdict().items()}

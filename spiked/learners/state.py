@@ -7,14 +7,15 @@ from numpy.typing import NDArray
 
 
 class StateMixin:
-    """`state` and `load_state` for a learner that names its arrays in `_arrays`.
+    """`state` and `load_state` for a learner that names its arrays in `arrays`.
 
     A learner that grew has other shapes than a fresh one; `n_out` is part of the state, and loading grows first.
     """
 
     n_out: int
 
-    def _arrays(self) -> dict[str, NDArray]:
+    def arrays(self) -> dict[str, NDArray]:
+        """All that the future depends on, by name."""
         raise NotImplementedError
 
     def grow(self, n_out: int) -> None:
@@ -23,7 +24,7 @@ class StateMixin:
 
     def state(self) -> dict[str, NDArray]:
         """Copies of everything that the future depends on."""
-        return {"n_out": np.array([self.n_out], np.int64)} | {k: v.copy() for k, v in self._arrays().items()}
+        return {"n_out": np.array([self.n_out], np.int64)} | {k: v.copy() for k, v in self.arrays().items()}
 
     def load_state(self, state: dict[str, NDArray]) -> None:
         """Continue from `state`, bit for bit; raises ValueError naming the array that does not fit."""
@@ -32,7 +33,7 @@ class StateMixin:
         n_out = int(state["n_out"][0])
         if n_out > self.n_out:
             self.grow(n_out)
-        mine = self._arrays()
+        mine = self.arrays()
         for name, array in mine.items():
             theirs = state.get(name)
             if theirs is None:

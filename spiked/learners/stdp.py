@@ -215,7 +215,8 @@ class StdpLearner(StateMixin):
         """Steps since each neuron last fired, and where each layer begins."""
         return self._state.quiet, self.net.u_at
 
-    def _arrays(self) -> dict[str, NDArray]:
+    def arrays(self) -> dict[str, NDArray]:
+        """All that the future depends on, by name."""
         arrays: dict[str, NDArray] = {"net.weight": self.net.weight, "trace": self._traces.trace}
         arrays |= {f"state.{k}": v for k, v in self._state._asdict().items()}
         arrays |= {f"pairs.{k}": v for k, v in self._pairs._asdict().items() if k not in DERIVED}

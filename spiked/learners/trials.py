@@ -93,6 +93,17 @@ def stop_features(learner: Learner) -> None:
     learner.rate = 0.0  # type: ignore[attr-defined]
 
 
+def rehearses(learner: Learner) -> bool:
+    """Whether what was taught is shown again later, between live steps; then `settle` does at once what is due."""
+    return getattr(learner, "rehearsal", None) is not None
+
+
+def settle(learner: Learner) -> None:
+    """Let what was taught have all its effects."""
+    if rehearses(learner):
+        learner.settle()  # type: ignore[attr-defined]
+
+
 def stream_for(learner: Learner, rng: np.random.Generator, n: int = 300) -> tuple[Steps, Cues]:
     active = max(1, min(20, learner.n_in // 3))
     return random_steps(rng, n, learner.n_in, active, (0.5, 2.0)), random_cues(rng, n, learner.n_out)

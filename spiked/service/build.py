@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -10,21 +11,35 @@ from numpy.typing import NDArray
 
 from spiked.io.binner import BinnerSpec
 from spiked.io.events import Geometry
+from spiked.learners.cascade import Cascade
+from spiked.learners.copies import neighbours
+from spiked.learners.drift import DriftAlarm
 from spiked.learners.fixed import FixedLearner, FixedSpec
-from spiked.learners.gradient import GradientLearner, GradientSpec
+from spiked.learners.gradient import GradientLearner
+from spiked.learners.gradient_spec import GradientSpec
+from spiked.learners.head_memory import HeadMemoryLearner
 from spiked.learners.lif import LayerSpec, Lif, layer_weight, make_lif
 from spiked.learners.local_fields import local_fields
+from spiked.learners.memory import MemoryLearner
+from spiked.learners.methods import Method
+from spiked.learners.novelty import Novelty
 from spiked.learners.objectives import NEEDS_SPIKES
+from spiked.learners.penalties import OnlineEwc, SynapticIntelligence
 from spiked.learners.perturbation import PerturbationLearner, PerturbationSpec
+from spiked.learners.pseudo import PseudoReplay
 from spiked.learners.receptive import GAIN, dense_weights, edge_fields
 from spiked.learners.regularisers import Regularisers
+from spiked.learners.rehearsal import Rehearsal
 from spiked.learners.rtrl import RtrlLearner, RtrlSpec
 from spiked.learners.rtrl_full import FullRtrlLearner, FullRtrlSpec
 from spiked.learners.stdp import StdpLearner
 from spiked.learners.stdp_rules import StdpSpec
 from spiked.service.config import ConfigError, Layer, Stream
 
-AnyLearner = FixedLearner | RtrlLearner | GradientLearner | FullRtrlLearner | PerturbationLearner | StdpLearner
+AnyLearner = (
+    FixedLearner | HeadMemoryLearner | RtrlLearner | GradientLearner | MemoryLearner | FullRtrlLearner
+    | PerturbationLearner | StdpLearner
+)  # fmt: skip
 
 DENSE_GAIN = 2.0
 SLOPES = {"spike": 0.0, "noisy_spike": 0.2}
@@ -65,7 +80,7 @@ def _build(stream: Stream, n_classes: int | None) -> AnyLearner:
         return _build_stdp(stream, n_out)
     if network.head != "gradient":
         fixed = FixedSpec(network.head, tuple(network.trace_ms), network.ridge)
-        return FixedLearner(build_network(stream), n_out, fixed, stream.dt_ms)
+        return _remembering(FixedLearner(build_network(stream), n_out, fixed, stream.dt_ms), stream)
     fires = learning.objective in NEEDS_SPIKES or network.decoder != "membrane"
     read_out = LayerSpec(max(1, n_out) * network.population, network.tau_out_ms, 1.0 if fires else math.inf)
     net = build_network(stream, read_out)
@@ -119,7 +134,38 @@ def _build(stream: Stream, n_classes: int | None) -> AnyLearner:
         decoder_tau_ms=memory_ms,
         regularisers=Regularisers(r.l1, r.upper, r.upper_hz, r.upper_power, r.lower, r.lower_hz),
     )
-    return GradientLearner(net, spec, stream.dt_ms, network.seed)
+    learner = GradientLearner(net, spec, stream.dt_ms, network.seed)
+    memory = stream.memory
+    if not memory.methods:
+        return learner
+    rehearsal = None
+    if "replay" in memory.methods:
+        rehearsal = Rehearsal(learner, int(memory.budget_mb * 1e6), memory.replay_windows, network.seed)
+    windows = memory.average_windows if "average" in memory.methods else 0
+    return MemoryLearner(learner, _methods(learner, stream), windows, rehearsal)
+
+
+def _methods(learner: GradientLearner, stream: Stream) -> tuple[Method, ...]:
+    """What acts when a window has taught, in the order of this table."""
+    m, dt_ms, seed = stream.memory, stream.dt_ms, stream.network.seed
+    known: dict[str, Callable[[], Method]] = {
+        "novelty": lambda: Novelty(learner, m.novelty_power, m.novelty_most),
+        "pseudo": lambda: PseudoReplay(learner, m.pseudo_windows, dt_ms=dt_ms, seed=seed),
+        "ewc": lambda: OnlineEwc(learner, m.ewc_strength),
+        "si": lambda: SynapticIntelligence(learner, m.si_strength),
+        "cascade": lambda: Cascade(learner, m.cascade_levels, m.cascade_coupling),
+    }
+    return tuple(make() for name, make in known.items() if name in m.methods)
+
+
+def _remembering(learner: FixedLearner, stream: Stream) -> FixedLearner | HeadMemoryLearner:
+    memory, grid = stream.memory, binner_spec(stream).grid
+    if not memory.methods:
+        return learner
+    px = memory.copies_px if "copies" in memory.methods else []
+    shifts = [shift for distance in px for shift in neighbours(grid.width, grid.height, distance)]
+    drift = DriftAlarm() if "drift" in memory.methods else None
+    return HeadMemoryLearner(learner, (grid.width, grid.height, grid.planes), shifts, drift)
 
 
 def _build_stdp(stream: Stream, n_out: int) -> StdpLearner:

@@ -6,6 +6,7 @@ import ipaddress
 import re
 
 from spiked.service.config import Config, ConfigError, Network, Stream
+from spiked.service.memorycheck import check_memory
 from spiked.service.rulecheck import check_rule
 
 MAX_ARRAY_BYTES = 1 << 30
@@ -43,18 +44,15 @@ def check_stream(place: str, stream: Stream, config: Config) -> None:
         )
     if max(stream.width, stream.height) < stream.downsample:
         raise ConfigError(f"{place}.downsample: {stream.downsample}; at most the sensor's size")
-    _check_memory(place, stream)
+    _check_size(place, stream)
     if not stream.learning.rule:
         stream.learning.rule = "rtrl" if stream.network.head == "gradient" else "none"
     _check_network(f"{place}.network", stream.network)
     check_rule(f"{place}.learning", stream.learning, stream.network)
-    if stream.memory.methods:
-        raise ConfigError(
-            f"{place}.memory.methods: {stream.memory.methods[0]!r} is not available in this version; allowed: []"
-        )
+    check_memory(f"{place}.memory", stream)
 
 
-def _check_memory(place: str, stream: Stream) -> None:
+def _check_size(place: str, stream: Stream) -> None:
     """Refuse what would not fit a small machine before any of it is taken."""
     d, network = stream.downsample, stream.network
     below = stream.planes * -(-stream.width // d) * -(-stream.height // d)

@@ -153,6 +153,8 @@ def _allowed(path: str) -> str:
         if not sections or part not in _fields(sections[0]):
             return ""
         kind = _fields(sections[0])[part]
+    if path.endswith("]") and typing.get_origin(kind) is list:  # an entry of a list of choices
+        kind = typing.get_args(kind)[0]
     choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
     return f"; allowed: {', '.join(repr(c) for c in choices if c)}" if choices else ""
 
@@ -199,6 +201,9 @@ def learner_digest(stream: Stream) -> str:
         k: v for k, v in msgspec.to_builtins(stream.network).items() if k not in ("classes", "max_classes")
     }
     learning = stream.learning
+    if stream.memory.methods:
+        m = stream.memory
+        what["memory"] = [sorted(m.methods), m.copies_px, m.budget_mb if "replay" in m.methods else 0]
     what["learning"] = [
         learning.rule, learning.feedback, learning.update, learning.optimizer, learning.objective,
         learning.decays_rate > 0, learning.sparse_steps, learning.perturbation,

@@ -1,0 +1,148 @@
+"""Fast and slow weights: a copy of the network whose weights are the mean of what the learner's were lately.
+
+A learner that takes a step after every window never rests: its weights wander about what it knows, and a prediction
+made with those of this moment pays for the last few windows. Their mean does not (Polyak and Juditsky 1992); it is the
+ensemble that the paper names against forgetting (5.1, fast and slow weights). Here the fast weights learn, on dynamics
+of their own, and the mean predicts::
+
+    slow += (fast - slow) * max(1 / windows, 1 / n)      n: windows that have taught, so that the start is a plain mean
+
+A step costs one more inference; a window one pass over the weights; the memory is one more set of weights.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiked.learners.contract import CLOSE, Cues, Readouts, Steps
+from spiked.learners.decoders import Decoder, decode_close, decode_rest, decode_scores, decode_step, grow_decoder
+from spiked.learners.dynamics import lif_step
+from spiked.learners.jit import kernel
+from spiked.learners.lif import Lif, LifState, grow_lif, layer_weight, make_lif_state, rest_lif
+from spiked.learners.spike_traces import take_totals
+
+
+class _Said(NamedTuple):
+    """Room for what a run says."""
+
+    scores: NDArray[np.float32]
+    spikes: NDArray[np.int64]
+
+
+@kernel
+def _read(state, dec, logits, said, row):  # type: ignore[no-untyped-def]
+    """Scores and spikes into a row."""
+    decode_scores(dec, logits)
+    for k in range(len(logits)):
+        said.scores[row, k] = logits[k]
+    take_totals(state, said.spikes, row)
+
+
+@kernel
+def _run(net, state, dec, logits, steps, cues, said):  # type: ignore[no-untyped-def]
+    """All steps of a run, without learning."""
+    a = net.u_at[len(net.threshold) - 1]
+    row = 0
+    for t in range(len(steps.indptr) - 1):
+        lo, hi = steps.indptr[t], steps.indptr[t + 1]
+        lif_step(net, state, steps.indices[lo:hi], steps.counts[lo:hi])
+        decode_step(dec, state.spike[a:], state.membrane[a:])
+        if cues.flags[t]:
+            _read(state, dec, logits, said, row)
+            row += 1
+            if cues.flags[t] & CLOSE:
+                decode_close(dec)
+
+
+@kernel
+def _approach(slow, fast, share):  # type: ignore[no-untyped-def]
+    """Move `slow` towards `fast` by `share`, float[n] (a share for each column of the rows that it repeats over)."""
+    n = len(share)
+    for at in range(0, len(slow), n):
+        for j in range(n):
+            slow[at + j] += share[j] * (fast[at + j] - slow[at + j])
+
+
+class AveragedCopy:
+    """A network that only predicts, with the mean of another's weights.
+
+    Parameters
+    ----------
+    net : the network that learns; its layout is shared, its weights are copied.
+    dec : its decoder.
+    windows : windows that the mean reaches back; 1 is the weights as they are.
+
+    Attributes
+    ----------
+    net : the same layout with the mean of the weights; decays and thresholds are the other's own.
+    age : int64[n]; windows that have taught since each output neuron was there.
+    """
+
+    def __init__(self, net: Lif, dec: Decoder, windows: float) -> None:
+        if not windows >= 1:
+            raise ValueError(f"a mean of {windows} windows; allowed: 1 or more")
+        self.windows = windows
+        self.net = net._replace(weight=net.weight.copy())
+        self.state: LifState = make_lif_state(net)
+        self.dec = dec._replace(score=np.zeros_like(dec.score), first=dec.first.copy(), clock=np.zeros_like(dec.clock))
+        decode_rest(self.dec)
+        self.age = np.zeros(int(net.sizes[-1]), np.int64)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        self._logits = np.zeros(len(self.dec.score) // self.dec.population)
+        self._share = np.zeros(int(self.net.sizes[1:].max()), self.net.weight.dtype)
+
+    def run(self, steps: Steps, cues: Cues) -> Readouts:
+        """Advance by many steps in one compiled call."""
+        at = np.flatnonzero(cues.flags)
+        said = self._room(len(at))
+        _run(self.net, self.state, self.dec, self._logits, steps, cues, said)
+        return Readouts(at, cues.flags[at], cues.labels[at], said.scores, said.spikes)
+
+    def conclude(self, label: int) -> Readouts:
+        """Read out and close the window between two steps."""
+        said = self._room(1)
+        _read(self.state, self.dec, self._logits, said, 0)
+        decode_close(self.dec)
+        flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
+        return Readouts(np.array([-1], np.int64), flags, labels, said.scores, said.spikes)
+
+    def _room(self, rows: int) -> _Said:
+        n_layers = len(self.net.threshold)
+        return _Said(np.zeros((rows, len(self._logits)), np.float32), np.zeros((rows, n_layers), np.int64))
+
+    def follow(self, net: Lif) -> None:
+        """Take the weights of `net` into the mean: a window has taught."""
+        self.age += 1
+        for layer in range(len(net.threshold)):
+            top = layer == len(net.threshold) - 1
+            share = self._share[: int(net.sizes[layer + 1])]
+            share[:] = np.maximum(1 / self.windows, 1 / (self.age if top else self.age[0]))
+            _approach(layer_weight(self.net, layer).reshape(-1), layer_weight(net, layer).reshape(-1), share)
+
+    def reset(self) -> None:
+        """Dynamics to rest."""
+        rest_lif(self.state)
+        decode_rest(self.dec)
+
+    def grow(self, net: Lif) -> None:
+        """Make room for the outputs that `net` has now; they have no past to be the mean of."""
+        old_state, old_age = self.state, self.age
+        grown = grow_lif(self.net, int(net.sizes[-1]))
+        self.net = net._replace(weight=grown.weight)
+        self.dec = grow_decoder(self.dec, int(net.sizes[-1]) // self.dec.population)
+        self.state, self.age = make_lif_state(net), np.zeros(int(net.sizes[-1]), np.int64)
+        for mine, theirs in zip(self.state[:-1], old_state[:-1]):  # the last is a constant
+            mine[..., : theirs.shape[-1]] = theirs
+        self.age[: len(old_age)] = old_age
+        self._make_room()
+
+    def arrays(self) -> dict[str, NDArray]:
+        """All that the future depends on."""
+        arrays: dict[str, NDArray] = {"weight": self.net.weight, "age": self.age}
+        arrays |= {f"state.{k}": v for k, v in self.state._asdict().items()}
+        return arrays | {f"dec.{k}": getattr(self.dec, k) for k in ("score", "first", "clock")}
