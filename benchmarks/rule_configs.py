@@ -72,12 +72,13 @@ def _small(layer: dict[str, Any]) -> list[Row]:
 
 
 _ACCUMULATING: dict[str, Any] = {
-    "neurons": 200, "weights": "dense", "gain": 6.0, "recurrent": True, "recurrent_gain": 0.3, "refractory_ms": 3.0,
+    "neurons": 100, "weights": "dense", "gain": 1.0, "threshold": 0.6, "recurrent": True, "recurrent_gain": 1.0,
+    "refractory_ms": 5.0,
 }  # fmt: skip
-"""A layer for `cues`. Its thresholds, where they adapt, carry how many cues came: 4 s, so that the first still count;
-scores are of the recall period, so their memory is as long as that."""
-_ANSWERING: dict[str, Any] = {"head": "gradient", "tau_out_ms": 300.0, "trace_ms": [150.0]}
-_EPROP: dict[str, Any] = {"rule": "eprop", "surrogate": "triangular", "surrogate_slope": 2.0, "rate": 0.001}
+"""A layer for `cues`. Its thresholds, where they adapt, carry how many cues came: 10 s, so that the first count as much
+as the last. Nothing else remembers: the membranes and the head forget within 20 ms."""
+_ANSWERING: dict[str, Any] = {"head": "gradient", "tau_out_ms": 20.0}
+_EPROP: dict[str, Any] = {"rule": "eprop", "surrogate": "triangular", "surrogate_slope": 1.5, "rate": 0.001}
 
 
 ROWS: dict[str, list[Row]] = {
@@ -107,7 +108,7 @@ ROWS: dict[str, list[Row]] = {
         *(row for row in _small({"neurons": 100, "field_px": 3.0}) if row.name != "eprop, recurrent, adaptive"),
         Row(
             "eprop, adaptive thresholds",
-            {"layers": [{**_ACCUMULATING, "adaptive": {"tau_ms": 4000.0, "jump": 0.05}}], **_ANSWERING},
+            {"layers": [{**_ACCUMULATING, "adaptive": {"tau_ms": 10000.0, "jump": 0.05}}], **_ANSWERING},
             _EPROP,
         ),
         Row("eprop, no adaptation", {"layers": [_ACCUMULATING], **_ANSWERING}, _EPROP),
