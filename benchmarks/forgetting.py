@@ -96,7 +96,10 @@ def _percent(runs: list[Figures], key: str) -> str:
 def table(results: dict[str, dict[str, list[Figures]]]) -> str:
     """All figures as markdown: a row for each method."""
     known = [row.name for row in ROWS]
-    names = sorted({n for rows in results.values() for n in rows}, key=lambda n: (n not in known, known.index(n) if n in known else 0))
+    names = sorted(
+        {n for rows in results.values() for n in rows},
+        key=lambda n: (n not in known, known.index(n) if n in known else 0),
+    )
     lines = [
         "| method | shuffled: final, % | classes: final, % | forgetting | new, % | domains: final, % | forgetting | "
         "new, % | learning, us / step | state, KiB | seeds |",

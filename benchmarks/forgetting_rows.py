@@ -39,7 +39,13 @@ def configure(seed: int, **learning: Any) -> Stream:
     task = TASKS["nmnist"]
     raw = {
         "stream": [{"id": task.name, **task.stream}],
-        "network": {"classes": task.classes, "seed": seed, "layers": [{"neurons": 256}], "tau_out_ms": 50.0, **GRADIENT},
+        "network": {
+            "classes": task.classes,
+            "seed": seed,
+            "layers": [{"neurons": 256}],
+            "tau_out_ms": 50.0,
+            **GRADIENT,
+        },
         "learning": {"rule": "rtrl", "rate": 0.001, **WIDE, **learning},
     }
     return parse_config(raw).stream[0]

@@ -14,7 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.averaged import AveragedCopy
-from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps, check_inputs, check_range, silent_cues
+from spiked.learners.contract import (
+    CLOSE,
+    NO_VALUES,
+    UNLABELLED,
+    Cues,
+    Readouts,
+    Steps,
+    check_inputs,
+    check_range,
+    silent_cues,
+)
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.lif import Lif, layer_weight
 from spiked.learners.state import StateMixin
@@ -154,7 +164,8 @@ class MemoryLearner(StateMixin):
         said = self.inner.run(steps, cues._replace(flags=flags))
         last = self._close(int(cues.labels[-1]), cues.values, rehearsed)
         last = last._replace(at=last.at + steps.n, flags=cues.flags[-1:].copy())
-        return Readouts(*(np.concatenate(columns) for columns in zip(said, last)))
+        parts = [said, last]
+        return Readouts(*(np.concatenate(columns) for columns in zip(*parts)))
 
     def _close(self, label: int, values: NDArray[np.float32], rehearsed: bool = False) -> Readouts:
         """Close the window, and let the methods have their turns before and after."""

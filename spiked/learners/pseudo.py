@@ -171,12 +171,13 @@ class PseudoReplay(Method):
         """Nothing: a made-up window changes no mean."""
 
     def rehearsals(self, learner: GradientLearner) -> Iterable[tuple[Steps, Cues]]:
-        """Let old windows of the class fade; then make up windows of others."""
+        """Let old windows of the class fade; then make up windows of others. Without a label, nothing."""
+        if self._label < 0:
+            return ()
         self.length[1] = min(self.length[1] + 1, self.windows)
         self.length[0] += (self._heard - self.length[0]) / self.length[1]
-        if self._label >= 0:
-            self.sums[self._label] *= np.float32(self.keep)
-            self.steps[self._label] *= self.keep
+        self.sums[self._label] *= np.float32(self.keep)
+        self.steps[self._label] *= self.keep
         known = np.flatnonzero(self.steps.any(axis=1))
         return self._make_up(known[known != self._label])
 
