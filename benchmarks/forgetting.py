@@ -74,8 +74,11 @@ def measure(row: Row, stream: Stream, seed: int) -> Figures:
     }
 
 
-def run(rows: list[Row], names: list[str], seeds: list[int], results: dict[str, dict[str, list[Figures]]]) -> None:
-    """Measure all rows that are wanted into `results`."""
+def run(
+    rows: list[Row], names: list[str], seeds: list[int], results: dict[str, dict[str, list[Figures]]], file: Path
+) -> None:
+    """Measure all rows that are wanted into `results`, and write them down as they come."""
+    machine = {"processor": platform.machine(), "python": sys.version.split()[0], "numpy": np.__version__}
     with Progress("forgetting", len(rows) * len(names) * len(seeds), "runs") as progress:
         for seed in seeds:
             made = streams(seed, binner_spec(configure(seed)))
@@ -84,6 +87,7 @@ def run(rows: list[Row], names: list[str], seeds: list[int], results: dict[str, 
                     figures = measure(row, made[name], seed)
                     runs = results.setdefault(name, {}).setdefault(row.name, [])
                     runs[:] = sorted([r for r in runs if r["seed"] != seed] + [figures], key=lambda r: r["seed"])
+                    file.write_text(json.dumps({"machine": machine, "streams": results}, indent=1) + "\n")
                     progress.advance(note=f"{name}: {row.name}: {100 * figures['final']:.1f} % at the end")
 
 
@@ -96,10 +100,8 @@ def _percent(runs: list[Figures], key: str) -> str:
 def table(results: dict[str, dict[str, list[Figures]]]) -> str:
     """All figures as markdown: a row for each method."""
     known = [row.name for row in ROWS]
-    names = sorted(
-        {n for rows in results.values() for n in rows},
-        key=lambda n: (n not in known, known.index(n) if n in known else 0),
-    )
+    measured = {n for rows in results.values() for n in rows}
+    names = [n for n in known if n in measured] + sorted(measured.difference(known))
     lines = [
         "| method | shuffled: final, % | classes: final, % | forgetting | new, % | domains: final, % | forgetting | "
         "new, % | learning, us / step | state, KiB | seeds |",
@@ -131,9 +133,7 @@ def main() -> int:
         print("no such row; there are: " + ", ".join(r.name for r in ROWS))
         return 2
     results = json.loads(args.json.read_text())["streams"] if args.json.exists() else {}
-    run(rows, args.streams, args.seeds, results)
-    machine = {"processor": platform.machine(), "python": sys.version.split()[0], "numpy": np.__version__}
-    args.json.write_text(json.dumps({"machine": machine, "streams": results}, indent=1) + "\n")
+    run(rows, args.streams, args.seeds, results, args.json)
     print(table(results))
     return 0
 

@@ -20,6 +20,8 @@ from spiked.service.build import build_learner
 from spiked.service.config import Stream
 from spiked.service.configfile import parse_config
 
+NETWORK: dict[str, Any] = {"layers": [{"neurons": 256}], "tau_out_ms": 50.0, **GRADIENT}
+
 
 class Row(NamedTuple):
     """A row of the table.
@@ -39,13 +41,7 @@ def configure(seed: int, **learning: Any) -> Stream:
     task = TASKS["nmnist"]
     raw = {
         "stream": [{"id": task.name, **task.stream}],
-        "network": {
-            "classes": task.classes,
-            "seed": seed,
-            "layers": [{"neurons": 256}],
-            "tau_out_ms": 50.0,
-            **GRADIENT,
-        },
+        "network": {"classes": task.classes, "seed": seed, **NETWORK},
         "learning": {"rule": "rtrl", "rate": 0.001, **WIDE, **learning},
     }
     return parse_config(raw).stream[0]

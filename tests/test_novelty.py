@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_after_a_change_the_gate_goes_back_to_one() -> None:
     assert gates[59] == pytest.approx(1, abs=1e-6)
     assert gates[60] > 2
     assert gates[-1] == pytest.approx(1, abs=0.05)
-    assert all(x >= y - 1e-9 for x, y in zip(gates[60:], gates[61:]))
+    assert all(x >= y - 1e-9 for x, y in itertools.pairwise(gates[60:]))
 
 
 def test_what_does_not_teach_does_not_count() -> None:

@@ -36,8 +36,8 @@ BLOCK = 1024
 
 def chain(levels: int, coupling: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Capacities, float64[m], and couplings to the next, float64[m - 1]."""
-    k = np.arange(levels)
-    return 2.0**k, coupling * 2.0 ** -k[:-1]
+    capacity: NDArray[np.float64] = np.exp2(np.arange(levels))
+    return capacity, coupling / capacity[:-1]
 
 
 def factors(capacity: NDArray[np.float64], couplings: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,9 +1,9 @@
 """Pseudo-replay (Robins 1995, named by the paper in 5.1): the network rehearses activity that it makes up itself.
 
-No sample is kept. For each class and each stretch of a window the mean activity of every channel is, and from it made-up
-windows are drawn: after a window has taught, `rehearsals` windows of other classes are learnt, on a side state. What is
-drawn has the right mean at each pixel and each stretch, and none of what channels do together: it is the picture that
-one sees in a mean of all samples, not a sample.
+No sample is kept, but the mean activity of every channel, for each class and each stretch of a window. From it windows
+are made up: after a window of a known class has taught, `rehearsals` windows of other classes are learnt on a side
+state. What is drawn has the right mean at each pixel and each stretch, and nothing of what channels do together: it is
+the mean of all samples, not a sample.
 
 ::
 
