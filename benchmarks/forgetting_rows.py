@@ -15,7 +15,9 @@ from rule_tasks import TASKS
 from spiked.learners.cascade import Cascade
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.memory import MemoryLearner, Method
+from spiked.learners.novelty import Novelty
 from spiked.learners.penalties import OnlineEwc, SynapticIntelligence
+from spiked.learners.pseudo import PseudoReplay
 from spiked.service.build import build_learner
 from spiked.service.config import Stream
 from spiked.service.configfile import parse_config
@@ -72,5 +74,8 @@ ROWS = [
     with_method("online EWC", lambda a, seed: (OnlineEwc(a),)),
     with_method("synaptic intelligence", lambda a, seed: (SynapticIntelligence(a),)),
     with_method("cascade", lambda a, seed: (Cascade(a),)),
+    with_method("novelty", lambda a, seed: (Novelty(a),)),
+    with_method("pseudo-replay", lambda a, seed: (PseudoReplay(a, seed=seed),)),
+    with_method("pseudo-replay + average", lambda a, seed: (PseudoReplay(a, seed=seed),), 100),
 ]
 """All rows; another is another function of a seed."""

@@ -172,9 +172,11 @@ class MemoryLearner(StateMixin):
         before, rate = self.inner.updates, self.inner.rate
         for method in self.methods if rate else ():
             method.closing(self.inner, label, values)
-        said = self.inner.conclude(label, values)
-        taught = self._after_window(before)
-        self.inner.rate = rate
+        try:
+            said = self.inner.conclude(label, values)
+            taught = self._after_window(before)
+        finally:
+            self.inner.rate = rate
         due = [method.rehearsals(self.inner) for method in self.methods if taught and not rehearsed]
         for made in due:
             for steps, cues in made:
