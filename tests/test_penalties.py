@@ -17,7 +17,7 @@ from spiked.learners.penalties import OnlineEwc, SynapticIntelligence
 pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
 
 METHODS = {
-    "ewc": lambda a: OnlineEwc(a, 50.0, 20, 6),
+    "ewc": lambda a: OnlineEwc(a, 50.0, 20, 6, "mean"),
     "ewc, copies": lambda a: OnlineEwc(a, 50.0, 20, 4, "copy"),
     "si": lambda a: SynapticIntelligence(a, 5.0, 3, 0.8, 0.01),
 }
