@@ -32,11 +32,11 @@ from spiked.service.build import binner_spec
 from spiked.service.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
-STREAMS = ("shuffled", "classes", "domains")
+STREAMS = ("shuffled", "unbroken", "classes", "domains")
 Figures = dict[str, Any]
 
 
-def show(learner: Any, samples: list[Shown], learn: bool) -> tuple[list[bool], float]:
+def show(learner: Any, samples: list[Shown], learn: bool, resets: bool = True) -> tuple[list[bool], float]:
     """Whether each sample was said right, before it was learnt from; and the seconds of the processor that it took."""
     right, seconds = [], 0.0
     for sample in samples:
@@ -44,8 +44,17 @@ def show(learner: Any, samples: list[Shown], learn: bool) -> tuple[list[bool], f
         said = learner.run(sample.steps, sample.told if learn else sample.asked, learn)
         seconds += time.process_time() - began
         right.append(int(np.argmax(said.scores[-1])) == sample.label)
-        learner.reset()
+        if resets:
+            learner.reset()
     return right, seconds
+
+
+def sizes(learner: Any) -> dict[str, int]:
+    """Bytes of all that a learner keeps, and of what it has learnt: a seed draws fixed weights again."""
+    state = learner.state()
+    total = sum(array.nbytes for array in state.values())
+    fixed = state["net.weight"].nbytes if "head.mean" in state else 0
+    return {"state_bytes": total, "learnt_bytes": total - fixed}
 
 
 def measure(row: Row, stream: Stream, seed: int) -> Figures:
@@ -57,9 +66,9 @@ def measure(row: Row, stream: Stream, seed: int) -> Figures:
     show(scratch, [first], False)
     matrix, asked, seconds, steps = [], {}, 0.0, 0
     for stage in stream.stages:
-        took = show(learner, stage.train, True)[1]
+        took = show(learner, stage.train, True, stream.resets)[1]
         seconds, steps = seconds + took, steps + sum(s.steps.n for s in stage.train)
-        asked = {name: show(learner, samples, False)[0] for name, samples in stream.tests.items()}
+        asked = {name: show(learner, samples, False, stream.resets)[0] for name, samples in stream.tests.items()}
         matrix.append([statistics.fmean(right) for right in asked.values()])
     table = np.array(matrix)
     own = np.diagonal(table)
@@ -70,24 +79,30 @@ def measure(row: Row, stream: Stream, seed: int) -> Figures:
         "new": float(own[1:].mean()) if len(own) > 1 else float(own[0]),
         "after_each_stage": matrix,
         "us_per_step": seconds / steps * 1e6,
-        "state_bytes": sum(array.nbytes for array in learner.state().values()),
+        **sizes(learner),
     }
 
 
-def run(rows: list[Row], names: list[str], seeds: list[int], results: dict[str, dict[str, list[Figures]]]) -> None:
-    """Measure all rows that are wanted into `results`."""
+def run(
+    rows: list[Row], names: list[str], seeds: list[int], results: dict[str, dict[str, list[Figures]]], file: Path
+) -> None:
+    """Measure all rows that are wanted into `results`, and write them down as they come."""
+    machine = {"processor": platform.machine(), "python": sys.version.split()[0], "numpy": np.__version__}
     with Progress("forgetting", len(rows) * len(names) * len(seeds), "runs") as progress:
         for seed in seeds:
-            made = streams(seed, binner_spec(configure(seed)))
+            made = streams(seed, binner_spec(configure(seed, rows[0])))
             for row in rows:
                 for name in names:
                     figures = measure(row, made[name], seed)
                     runs = results.setdefault(name, {}).setdefault(row.name, [])
                     runs[:] = sorted([r for r in runs if r["seed"] != seed] + [figures], key=lambda r: r["seed"])
+                    file.write_text(json.dumps({"machine": machine, "streams": results}, indent=1) + "\n")
                     progress.advance(note=f"{name}: {row.name}: {100 * figures['final']:.1f} % at the end")
 
 
 def _percent(runs: list[Figures], key: str) -> str:
+    if not runs:
+        return ""
     values = [100 * r[key] for r in runs]
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.1f}{spread}"
@@ -96,23 +111,23 @@ def _percent(runs: list[Figures], key: str) -> str:
 def table(results: dict[str, dict[str, list[Figures]]]) -> str:
     """All figures as markdown: a row for each method."""
     known = [row.name for row in ROWS]
-    names = sorted(
-        {n for rows in results.values() for n in rows},
-        key=lambda n: (n not in known, known.index(n) if n in known else 0),
-    )
+    measured = {n for rows in results.values() for n in rows}
+    names = [n for n in known if n in measured] + sorted(measured.difference(known))
     lines = [
         "| method | shuffled: final, % | classes: final, % | forgetting | new, % | domains: final, % | forgetting | "
-        "new, % | learning, us / step | state, KiB | seeds |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "new, % | unbroken: final, % | learning, us / step | state, KiB (learnt) | seeds |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name in names:
         runs = {s: results.get(s, {}).get(name, []) for s in STREAMS}
-        cells = [_percent(runs["shuffled"], "final") if runs["shuffled"] else ""]
+        cells = [_percent(runs["shuffled"], "final")]
         for s in ("classes", "domains"):
-            cells += [_percent(runs[s], key) if runs[s] else "" for key in ("final", "forgetting", "new")]
+            cells += [_percent(runs[s], key) for key in ("final", "forgetting", "new")]
         every = [r for of in runs.values() for r in of]
+        cells.append(_percent(runs["unbroken"], "final"))
         cells.append(f"{statistics.median(r['us_per_step'] for r in every):.1f}")
-        cells.append(f"{max(r['state_bytes'] for r in every) / 1024:.0f}")
+        state, own = (max(r[key] for r in every) / 1024 for key in ("state_bytes", "learnt_bytes"))
+        cells.append(f"{state:.0f}" + (f" ({own:.0f})" if own < state else ""))
         cells.append(f"{max(len(of) for of in runs.values())}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -131,9 +146,7 @@ def main() -> int:
         print("no such row; there are: " + ", ".join(r.name for r in ROWS))
         return 2
     results = json.loads(args.json.read_text())["streams"] if args.json.exists() else {}
-    run(rows, args.streams, args.seeds, results)
-    machine = {"processor": platform.machine(), "python": sys.version.split()[0], "numpy": np.__version__}
-    args.json.write_text(json.dumps({"machine": machine, "streams": results}, indent=1) + "\n")
+    run(rows, args.streams, args.seeds, results, args.json)
     print(table(results))
     return 0
 

@@ -6,6 +6,8 @@ name         training, once, batch size one                              tested,
 ``shuffled`` 900 samples of ten digits                                   at the end: what a method costs where there
                                                                          is nothing to forget
 ``classes``  the same, digits 0 and 1 first, then 2 and 3, ... 8 and 9   after each pair, by pair
+``unbroken`` the samples of ``shuffled`` without a gap, and     at the end, without a gap or reset
+             without a reset between them
 ``domains``  the first half as it is; the second moved by 4 pixels to     after each half, as it is and moved
              the right, its polarities swapped
 ===========  ==========================================================  ==========================================
@@ -41,6 +43,7 @@ class Stream(NamedTuple):
     name: str
     stages: list[Stage]
     tests: dict[str, list[Shown]]
+    resets: bool = True
 
 
 def moved(sample: Shown) -> Shown:
@@ -63,6 +66,7 @@ def streams(seed: int, spec: BinnerSpec) -> dict[str, Stream]:
     half = len(train) // 2
     return {
         "shuffled": Stream("shuffled", [Stage("all", train)], {"all": test}),
+        "unbroken": Stream("unbroken", [Stage("all", train)], {"all": test}, resets=False),
         "classes": Stream(
             "classes",
             [Stage(f"{min(p)}, {max(p)}", [s for s in train if s.label in p]) for p in pairs],

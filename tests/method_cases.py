@@ -19,7 +19,7 @@ MakeMethod = Callable[[GradientLearner], Method]
 NETWORKS: dict[str, dict[str, Any]] = {
     "plain": {"optimizer": "rms", "rate": 0.005},
     "recurrent": {
-        "kind": "recurrent", "objective": "rate_ce", "theta_out": 1.0, "feedback": "adaptive", "rate": 0.005,
+        "kind": "recurrent", "objective": "rate_ce", "theta_out": 1.0, "feedback": "adaptive", "rate": 0.001,
         "optimizer": "sgd", "spread": 0.3,
     },
 }  # fmt: skip

@@ -48,9 +48,8 @@ def test_variables_are_those_of_the_dense_simulation(levels: int, coupling: floa
         u[0] += change
         u = naive_cascade.implicit(u, rates)
         got = relaxed(a, method, change)
-        np.testing.assert_allclose(
-            got, u, rtol=0, atol={np.float32: 2e-5, np.float64: 2e-9}[dtype] * (50 if coupling > 10 else 1)
-        )
+        atol = {np.float32: 2e-5, np.float64: 2e-9}[dtype] * (50 if coupling > 10 else 1)
+        np.testing.assert_allclose(got, u, rtol=0, atol=atol)
 
 
 def test_a_chain_at_rest_stays_to_the_bit() -> None:

@@ -18,7 +18,7 @@ from spiked.learners.penalties import OnlineEwc, SynapticIntelligence
 pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
 
 METHODS = {
-    "ewc": lambda a: OnlineEwc(a, 50.0, 20, 6),
+    "ewc": lambda a: OnlineEwc(a, 50.0, 20, 6, "mean"),
     "ewc, copies": lambda a: OnlineEwc(a, 50.0, 20, 4, "copy"),
     "si": lambda a: SynapticIntelligence(a, 5.0, 3, 0.8, 0.01),
 }
@@ -145,7 +145,7 @@ def test_path_adds_up_to_what_the_loss_lost() -> None:
 
     def loss() -> float:
         """Mean cross-entropy over the window's steps: the objective, from the membranes of the read-out."""
-        steps, _ = window(0, 1)
+        steps = window(0, 1)[0]
         probe = learner(rate=0.0)
         probe.net.weight[:] = a.net.weight
         total = 0.0

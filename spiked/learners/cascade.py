@@ -15,7 +15,8 @@ leak to 0, for weights that store patterns; here it does not, for a weight that 
 A window is one implicit (backward Euler) step, so any coupling is stable; the system is tridiagonal and the same for
 every weight, so that it is solved by a pass down and a pass up the chain.
 
-Cost: a pass over m arrays of the weights' size after each window, 2 m multiply-adds a weight, whatever the events.
+Cost: a pass over m arrays of the weights' size after each window, some 4 m operations a weight, whatever the events:
+with m = 6 and 595,000 weights 2 ms a window, 6 us for each of its 315 steps.
 Memory: m - 1 arrays of the weights' size. In float32 the variables of a chain beyond 8 or so move by less than they
 resolve.
 """
@@ -108,7 +109,7 @@ class Cascade(Method):
 
     name = "cascade"
 
-    def __init__(self, learner: GradientLearner, levels: int = 6, coupling: float = 0.01) -> None:
+    def __init__(self, learner: GradientLearner, levels: int = 6, coupling: float = 0.001) -> None:
         if levels < 2 or not 0 <= coupling < np.inf:
             raise ValueError(f"{levels} levels, coupling {coupling}; allowed: 2 or more, 0 or more")
         weight = learner.net.weight

@@ -50,7 +50,7 @@ from spiked.learners.gradient_live import (
     widen,
 )
 from spiked.learners.gradient_spec import GradientSpec, check_goes_together, check_names
-from spiked.learners.lif import Lif, LifState, grow_lif
+from spiked.learners.lif import Lif, LifState, copy_state, grow_lif
 from spiked.learners.objectives import OBJECTIVES
 from spiked.learners.optimizers import OPTIMIZERS
 from spiked.learners.regularisers import MEAN_MS, Penalty
@@ -225,8 +225,7 @@ class GradientLearner(StateMixin):
     def stand_at(self, state: LifState) -> None:
         """Take up the dynamics of another network of this layout; a window that was open is let go."""
         drop_window(self.net, self._live)
-        for mine, theirs in zip(self._live.state[:-1], state[:-1]):  # the last is a constant
-            mine[...] = theirs
+        copy_state(self._live.state, state)
 
     def reset(self) -> None:
         """Dynamics to rest; weights stay."""

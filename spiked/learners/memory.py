@@ -158,9 +158,11 @@ class MemoryLearner(StateMixin):
         before, rate = self.inner.updates, self.inner.rate
         for method in self._acting():
             method.closing(self.inner, label, values)
-        said = self.inner.conclude(label, values)
-        self._after_window(before)
-        self.inner.rate = rate
+        try:
+            said = self.inner.conclude(label, values)
+            self._after_window(before)
+        finally:
+            self.inner.rate = rate
         return said
 
     def _rehearse(self, n_steps: int) -> int:

@@ -14,6 +14,8 @@ there is no mean to speak of.
 
 The scores were said before the gate is asked, and the gate moves no score: a prediction still knows no label.
 
+It does not go well with rehearsal (`pseudo`): what is rehearsed does not surprise.
+
 Cost: a read-out and n_out exponentials a window, nothing a step. Memory: 2 numbers.
 """
 
@@ -49,7 +51,7 @@ class Novelty(Method):
     name = "novelty"
 
     def __init__(
-        self, learner: GradientLearner, sensitivity: float = 0.5, most: float = 3.0, windows: float = 100.0
+        self, learner: GradientLearner, sensitivity: float = 1.0, most: float = 10.0, windows: float = 100.0
     ) -> None:
         if not (0 <= sensitivity < np.inf and 1 <= most < np.inf and windows >= 1):
             raise ValueError(

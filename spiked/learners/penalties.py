@@ -21,7 +21,8 @@ ends between `w` and `a` whatever the strength::
 The learner does not keep the descent: it is ``d = (w - w before) / m``. With "momentum" that is the mean of descents;
 with "bounded" it is cut as the step was; with adaptive feedback the decay of the weights is in it.
 
-Cost: a copy of the weights as a window closes, and a pass over weights and matrices after it, whatever the events.
+Cost: a copy of the weights as a window closes, and a pass over weights and matrices after it, whatever the events:
+with 595,000 weights 0.7 ms a window, 2 us for each of its 315 steps (of naive 8).
 Memory: 3 arrays of the weights' size for OnlineEwc and 4 for SynapticIntelligence; one of them is not in the state.
 `benchmarks/forgetting.py` measures both.
 """
@@ -164,8 +165,8 @@ class OnlineEwc(_Penalty):
     name = "ewc"
 
     def __init__(
-        self, learner: GradientLearner, strength: float = 100.0, windows: float = 500.0, anchor_windows: int = 100,
-        anchor: str = "mean",
+        self, learner: GradientLearner, strength: float = 30.0, windows: float = 500.0, anchor_windows: int = 100,
+        anchor: str = "copy",
     ) -> None:  # fmt: skip
         if not (windows >= 1 and anchor_windows >= 1):
             raise ValueError(f"means of {windows} and {anchor_windows} windows; allowed: 1 or more")
@@ -220,7 +221,7 @@ class SynapticIntelligence(_Penalty):
     name = "si"
 
     def __init__(
-        self, learner: GradientLearner, strength: float = 1.0, anchor_windows: int = 100, keep: float = 0.9,
+        self, learner: GradientLearner, strength: float = 0.03, anchor_windows: int = 100, keep: float = 0.9,
         damping: float = 1e-3,
     ) -> None:  # fmt: skip
         if not (anchor_windows >= 1 and 0 <= keep <= 1 and damping > 0):

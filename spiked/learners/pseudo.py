@@ -140,7 +140,7 @@ class PseudoReplay(Method):
     name = "pseudo"
 
     def __init__(
-        self, learner: GradientLearner, rehearsals: int = 2, stretches: int = 3, stretch_ms: float = 100.0,
+        self, learner: GradientLearner, rehearsals: int = 2, stretches: int = 10, stretch_ms: float = 30.0,
         windows: float = 100.0, dt_ms: float = 1.0, seed: int = 0,
     ) -> None:  # fmt: skip
         if not (rehearsals >= 0 and stretches >= 1 and stretch_ms >= dt_ms > 0 and windows >= 1):
