@@ -126,7 +126,11 @@ ROWS: dict[str, list[Row]] = {
             {"rule": "eprop", "rate": 0.001, **WIDE},
         ),
         *_stdp(POSITIVE),
-        Row("perturbation", {"layers": [{"neurons": 32}], **GRADIENT}, {"rule": "perturbation"}),
+        Row(
+            "perturbation",
+            {"layers": [{"neurons": 32}], "tau_out_ms": 200.0, **GRADIENT},
+            {"rule": "perturbation", "perturbation_size": 0.05, "rate": 0.00003},
+        ),
     ],
     "tones": _tones(),
     "cues": _cues(),
