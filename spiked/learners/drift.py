@@ -4,7 +4,8 @@ An error is evidence for a rate that has risen by `RISE` over the usual one, a r
 likelihood ratio; the sum of the evidence is not let below 0. Past `EVIDENCE` it is no chance any more: under an
 unchanged rate that takes ``exp(EVIDENCE)`` answers or more in the mean, under one of a half some ten. Usual is a
 running mean of the errors themselves, over the last `USUAL` answers and from `MOST` on, so that a learner that is new
-at its task, or one whose task is hard, raises no alarm. After an alarm the count begins again.
+at its task, or one whose task is hard, raises no alarm. After an alarm the count begins again, and so it does where the
+task has become another one (`begin_anew`).
 """
 
 from __future__ import annotations
@@ -53,9 +54,14 @@ class DriftAlarm:
         at[RATE] += (float(wrong) - at[RATE]) / min(at[COUNT] + DOUBT, USUAL)
         if at[SUM] <= EVIDENCE:
             return False
-        at[[COUNT, RATE, SUM, SINCE]] = 0, MOST, 0, 0
+        self.begin_anew()
+        at[SINCE] = 0
         at[ALARMS] += 1
         return True
+
+    def begin_anew(self) -> None:
+        """Forget what was usual: it says nothing about what comes."""
+        self._at[[COUNT, RATE, SUM]] = 0, MOST, 0
 
     def arrays(self) -> dict[str, NDArray]:
         """All that the future depends on."""

@@ -135,6 +135,8 @@ class HeadMemoryLearner(StateMixin):
         if self.drift is None or not len(said.at) or not said.flags[-1] & CLOSE:
             return
         label = int(said.labels[-1])
+        if label != UNLABELLED and not known[label]:
+            self.drift.begin_anew()  # with a class more the task is harder than it was
         if label == UNLABELLED or known[label] < LEAST_EXAMPLES * (1 + len(self.copies)):
             return  # of a new class little is known: that is no drift
         if self.drift.judge(bool(np.argmax(said.scores[-1]) != label)):
