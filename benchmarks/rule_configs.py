@@ -98,8 +98,18 @@ def _cues() -> list[Row]:
         Row("fixed + discriminant", plain),
         Row("fixed + prototype", {**plain, "head": "prototype"}),
         Row("rtrl, adaptive thresholds", {"layers": [forward], **_ANSWERING}, {**_EPROP, "rule": "rtrl"}),
-        Row("eprop, adaptive thresholds", {"layers": [{**_ACCUMULATING, **adaptive}], **_ANSWERING}, _EPROP),
-        Row("eprop, no adaptation", {"layers": [_ACCUMULATING], **_ANSWERING}, _EPROP),
+        Row(
+            "eprop, adaptive thresholds",
+            {"layers": [{**_ACCUMULATING, **adaptive}], **_ANSWERING},
+            _EPROP,
+            memory={**MEAN, "average_windows": 100},
+        ),
+        Row(
+            "eprop, no adaptation",
+            {"layers": [_ACCUMULATING], **_ANSWERING},
+            _EPROP,
+            memory={**MEAN, "average_windows": 100},
+        ),
         Row("eprop, not recurrent", {"layers": [forward], **_ANSWERING}, {**_EPROP, "feedback": "adaptive"}),
         *_stdp({"layers": [{"neurons": 100, "field_px": 3.0, "threshold": 0.3, "reset": "zero"}]}),
         Row(
