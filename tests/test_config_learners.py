@@ -70,11 +70,13 @@ Choice = dict[str, dict[str, Any]]
 
 def draw(rng: random.Random, rule: str, where: str, key: str, value: Any) -> Choice:
     """One combination with a given choice: the other keys are at their defaults, or, one in three, at random."""
-    tables = {"network": NETWORK, "learning": LEARNING, "layer": LAYER, "memory": MEMORY}
+    tables = {"network": NETWORK, "learning": LEARNING, "layer": LAYER}
     drawn = {
         name: {k: rng.choice(v) if rng.random() < 1 / 3 else v[0] for k, v in table.items()}
         for name, table in tables.items()
     }
+    apart = random.Random(f"{rule} {key} {value}")  # whatever it draws, the others are those that they were
+    drawn["memory"] = {k: apart.choice(v) if apart.random() < 1 / 3 else v[0] for k, v in MEMORY.items()}
     if rule in ("rtrl", "eprop", "perturbation") and key != "head":
         drawn["network"]["head"] = "gradient"
     drawn[where][key] = value
