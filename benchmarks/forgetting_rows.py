@@ -77,5 +77,6 @@ ROWS = [
     with_method("novelty", lambda a, seed: (Novelty(a),)),
     with_method("pseudo-replay", lambda a, seed: (PseudoReplay(a, seed=seed),)),
     with_method("pseudo-replay + average", lambda a, seed: (PseudoReplay(a, seed=seed),), 100),
+    with_method("all: pseudo-replay, EWC, average", lambda a, seed: (PseudoReplay(a, seed=seed), OnlineEwc(a)), 100),
 ]
 """All rows; another is another function of a seed."""
