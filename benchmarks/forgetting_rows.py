@@ -70,6 +70,7 @@ ROWS = [
     learnt("novelty", "novelty"),
     learnt("pseudo", "pseudo"),
     learnt("pseudo + average", "pseudo", "average", average_windows=100),
+    learnt("pseudo + ewc + average", "pseudo", "ewc", "average", average_windows=100),
     learnt("replay, 3 MB", "replay", budget_mb=3.0),
     learnt("replay, 3 MB + average", "replay", "average", budget_mb=3.0, average_windows=200, replay_windows=8),
     learnt(

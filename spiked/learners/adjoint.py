@@ -44,7 +44,7 @@ def _sweep(net, eli, layer, what, width):  # type: ignore[no-untyped-def]
     hidden = layer + 1 < len(net.threshold)
     alpha, rho, jump, kappa = net.alpha[layer], net.rho[layer], net.jump[layer], eli.kappa[layer]
     beta = net.beta[a : a + n]
-    py, pm, aq, pk = eli.sweep[0, :n], eli.sweep[1, :n], eli.sweep[2, :n], eli.sweep[3, :n]
+    py, pm, aq, pk, ae = eli.sweep[0, :n], eli.sweep[1, :n], eli.sweep[2, :n], eli.sweep[3, :n], eli.sweep[4, :n]
     py[:] = 0.0
     pm[:] = 1.0 if what == OWN else 0.0
     aq[:] = 1.0 if what == ADAPTED else 0.0
@@ -57,12 +57,12 @@ def _sweep(net, eli, layer, what, width):  # type: ignore[no-untyped-def]
         if hidden:
             psi = eli.psi[s, a : a + n]
             for j in range(n):
-                ak = pk[j] + signal[j]
-                ae = psi[j] * ((ak + jump * aq[j]) + direct[j])
-                am = ae + pm[j]
-                aq[j] = rho * aq[j] - ae
+                ae[j] = psi[j] * (((pk[j] + signal[j]) + jump * aq[j]) + direct[j])
+            for j in range(n):  # apart, so that the product above is rounded: see `jit.kernel`
+                am = ae[j] + pm[j]
+                aq[j] = rho * aq[j] - ae[j]
                 coefficient[j] = am
-                pk[j] = kappa * ak
+                pk[j] = kappa * (pk[j] + signal[j])
                 pm[j] = beta[j] * am
         else:
             for j in range(n):

@@ -106,7 +106,7 @@ def decode_step(dec, spike, membrane):  # type: ignore[no-untyped-def]
     by_spikes = dec.kind == RATE or dec.kind == POPULATION
     said = spike if by_spikes else membrane
     for j in range(len(dec.score)):
-        dec.score[j] = dec.decay * dec.score[j] + (1.0 - dec.decay) * said[j]
+        dec.score[j] += (1.0 - dec.decay) * (said[j] - dec.score[j])
     if dec.kind == LATENCY:
         dec.clock[2] += 1
         for j in range(len(dec.first)):

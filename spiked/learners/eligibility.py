@@ -65,7 +65,7 @@ class Eligibility(NamedTuple):
     part_at : int64[5]; in such a row, where the parts for the gradient, k, q and m begin (those that the layer has),
         and where they end; m and y, where they are shared, have the two entries after that.
     sums : float[...]; the events of one input, each times its row.
-    sweep : float64[4, widest]; what the sweep carries from step to step.
+    sweep : float64[5, widest]; what the sweep carries from step to step.
     start : float[4, 4, widest]; weight of y, m, q and k at the block's beginning in the gradient, k, q and m.
     none : float[widest]; zeros: the signal where the sweep is that of a trace.
     sorted_step, sorted_size : int32, float[events + 2 rows]; step and size of one layer's events, by input.
@@ -203,7 +203,7 @@ def make_eligibility(net: Lif, decays_learn: bool = False, block_steps: int = BL
         coefficient=_aligned((block_steps + 2) * padded(parts + 2), dtype),
         part_at=np.zeros(5, np.int64),
         sums=_aligned(padded(parts + 2), dtype),
-        sweep=np.zeros((4, widest)),
+        sweep=np.zeros((5, widest)),
         start=np.zeros((4, 4, widest), dtype),
         none=np.zeros(widest, dtype),
         sorted_step=np.zeros(sorted_events, np.int32),

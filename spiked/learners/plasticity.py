@@ -28,6 +28,7 @@ class Decays(NamedTuple):
     m, q, k : influence on the membrane, on the adapted threshold, and filtered, as those of `eligibility`.
     gradient : of the window so far.
     average : mean square of the gradient, by which a step is scaled.
+    e : eligibility of this step.
     """
 
     before: NDArray[np.float64]
@@ -36,11 +37,12 @@ class Decays(NamedTuple):
     k: NDArray[np.float64]
     gradient: NDArray[np.float64]
     average: NDArray[np.float64]
+    e: NDArray[np.float64]
 
 
 def make_decays(n: int, learn: bool) -> Decays:
     """Build traces at rest for `n` neurons."""
-    return Decays(*(np.zeros(n if learn else 0) for _ in range(6)))
+    return Decays(*(np.zeros(n if learn else 0) for _ in range(7)))
 
 
 @kernel
@@ -49,16 +51,24 @@ def follow_decays(net, state, eli, decays):  # type: ignore[no-untyped-def]
     now, top = eli.filled[0], len(net.threshold) - 1
     for layer in range(top + 1):
         rho, jump, kappa = net.rho[layer], net.jump[layer], eli.kappa[layer]
-        for j in range(net.u_at[layer], net.u_at[layer + 1]):
+        a, b = net.u_at[layer], net.u_at[layer + 1]
+        for j in range(a, b):
             decays.m[j] = net.beta[j] * decays.m[j] + decays.before[j]
             decays.before[j] = state.membrane[j]
-            if layer == top:
+        if layer == top:
+            for j in range(a, b):
                 decays.gradient[j] += eli.direct[now, j] * decays.m[j]
-            else:
-                e = eli.psi[now, j] * (decays.m[j] - decays.q[j])
-                decays.q[j] = rho * decays.q[j] + jump * e
-                decays.k[j] = kappa * decays.k[j] + e
-                decays.gradient[j] += eli.signal[now, j] * decays.k[j] + eli.direct[now, j] * e
+            continue
+        for j in range(a, b):
+            decays.e[j] = eli.psi[now, j] * (decays.m[j] - decays.q[j])
+        for j in range(a, b):  # loops apart, and chains, so that there is one way to round: see `jit.kernel`
+            decays.q[j] *= rho
+        for j in range(a, b):
+            decays.q[j] += jump * decays.e[j]
+            decays.k[j] = kappa * decays.k[j] + decays.e[j]
+            decays.gradient[j] += eli.signal[now, j] * decays.k[j]
+        for j in range(a, b):
+            decays.gradient[j] += eli.direct[now, j] * decays.e[j]
 
 
 @kernel
@@ -73,7 +83,7 @@ def learn_decays(net, eli, decays, factor, scale, rate):  # type: ignore[no-unty
     """Move every decay down its gradient, scaled as `rms` does, and clear it."""
     for j in range(len(decays.gradient)):
         g = decays.gradient[j] * factor[j] * scale
-        decays.average[j] = RHO * decays.average[j] + (1.0 - RHO) * g * g
+        decays.average[j] += (1.0 - RHO) * (g * g - decays.average[j])
         beta = net.beta[j] - rate * g / (math.sqrt(decays.average[j]) + EPS)
         net.beta[j] = min(max(beta, min(LEAST, net.beta[j])), max(MOST, net.beta[j]))
         decays.gradient[j] = 0.0

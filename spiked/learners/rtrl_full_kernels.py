@@ -199,7 +199,7 @@ def run_full_steps(  # type: ignore[no-untyped-def]
         lif_step(net, state, indices, counts)
         for k in range(len(work.score)):
             said = state.membrane[n + k]
-            work.score[k] = opt.score_decay * work.score[k] + (1.0 - opt.score_decay) * said
+            work.score[k] += (1.0 - opt.score_decay) * (said - work.score[k])
         if learn:
             _move(net, state, pattern, inf, work, opt)
             if cues.labels[t] != UNLABELLED:

@@ -162,7 +162,7 @@ def run_steps(  # type: ignore[no-untyped-def]
         next_step(net, state)
         for k in range(len(work.score)):
             said = state.spike[a + k] if opt.by_rate else state.membrane[a + k]
-            work.score[k] = opt.score_decay * work.score[k] + (1.0 - opt.score_decay) * said
+            work.score[k] += (1.0 - opt.score_decay) * (said - work.score[k])
         if learn:
             _learn_step(net, state, inf, work, opt, feedback, np.int64(cues.labels[t]), cues.values)
         if cues.flags[t]:

@@ -23,6 +23,8 @@ def check_memory(place: str, stream: Stream) -> None:
             )
         if method in ("replay", "pseudo") and (network.outputs or learning.objective == "reward"):
             raise ConfigError(f"{where} shows windows again by their class; outputs and rewards have none")
+        if method == "pseudo" and learning.objective == "membrane_mse":
+            raise ConfigError(f'{where} makes windows up for classes; objective = "membrane_mse" is for vectors')
         if method == "average" and learning.objective == "reward":
             raise ConfigError(f'{where} predicts with other weights than those that objective = "reward" is about')
         if method == "novelty" and learning.objective == "reward":

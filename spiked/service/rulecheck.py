@@ -168,6 +168,10 @@ def _windows(learning: Learning, network: Network) -> Iterator[Condition]:
         learning.feedback != "local" or learning.objective in ("membrane_ce", "membrane_mse"), "feedback",
         ' has an error at each step: it goes with objective = "membrane_ce" or "membrane_mse"',
     )  # fmt: skip
+    yield (
+        learning.objective != "reward" or not _regularised(learning), "regularisers",
+        "; a reward multiplies all that a window gathers, so they would pull both ways",
+    )  # fmt: skip
 
 
 def _common(learning: Learning, network: Network) -> Iterator[Condition]:
