@@ -86,7 +86,9 @@ def _find_psi(net, state, eli, work, opt):  # type: ignore[no-untyped-def]
         a, b, theta = net.u_at[layer], net.u_at[layer + 1], net.threshold[layer]
         distance, u, adaptation = v[a:b], state.membrane[a:b], state.adaptation[a:b]
         for j in range(b - a):
-            distance[j] = u[j] - theta - adaptation[j]
+            distance[j] = u[j] - adaptation[j]
+        for j in range(b - a):  # apart: see `jit.kernel`
+            distance[j] -= theta
     surrogate_row(opt.surrogate, v, work.slope, psi)
     if opt.surrogate == NOISY_SPIKE:
         key = word(word(opt.key, np.uint64(work.updates[0])), np.uint64(eli.clock[0]))

@@ -97,8 +97,9 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     same calls. For that a loop that sums floats must not store to an array as well: such a loop is compiled twice, in
     order and vectorised, and where the arrays happen to lie in memory decides which runs. Nor may an element be a sum
     of two products, ``a * b + c * d``: either may be the one that is fused with the sum, unrounded. Written as a chain,
-    ``(x + a * b) + c * d``, there is one way. The flags that assume no
-    NaN and no infinity stay off, and so does the one for reciprocals, for the same reason.
+    ``(x + a * b) + c * d``, there is one way. Nor may it be a sum of three terms of which one is the same for all
+    elements: in the loop's copy that runs where arrays lie close together, two others may be added first. The flags
+    that assume no NaN and no infinity stay off, and so does the one for reciprocals, for the same reason.
     """
     return _compile(function)
 
