@@ -11,8 +11,8 @@ head one example more for each; the memory is the dynamics of the copies (the we
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,12 +128,20 @@ class CopiesLearner(StateMixin):
 
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest."""
-        lags, self._lags = self._lags, np.zeros(1, np.uint8)
-        with ExitStack() as asides:
-            for each in (self.live, *self.copies):
-                asides.enter_context(each.aside())
+        with self.aside():
             self.run(steps, cues)
-        self._lags = lags
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let all that happens inside happen on a side state, from rest; the live dynamics stand still."""
+        lags, self._lags = self._lags, np.zeros(1, np.uint8)
+        try:
+            with ExitStack() as asides:
+                for each in (self.live, *self.copies):
+                    asides.enter_context(each.aside())
+                yield
+        finally:
+            self._lags = lags
 
     def _catch_up(self) -> None:
         """Begin to learn again: the copies were left behind, and begin at rest."""

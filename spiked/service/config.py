@@ -199,6 +199,9 @@ class Memory(Section):
     replay_windows: Annotated[int, Meta(ge=1, le=64)] = 4
     budget_mb: Annotated[float, Meta(ge=0.01, le=1024)] = 4.0
     copies_px: Annotated[list[Count], Meta(min_length=1, max_length=3)] = field(default_factory=lambda: [1])
+    exam_mb: Annotated[float, Meta(ge=0, le=1024)] = 2.0
+    exam_every: Count = 4
+    on_harm: Literal["freeze", "slow", "report"] = "freeze"
 
 
 class Checkpoint(Section):

@@ -1,0 +1,297 @@
+"""One stream's care for what it knows: it keeps the exam, notices harm, goes back to the last good state, and waits.
+
+At each window that closes with a label the `guard` weighs the label, and the `exam` takes the window in and may ask a
+question. Every `CHECK` taught windows the network's vitals are looked at; where nothing is wrong or in doubt, a copy of
+the learner is kept: the last good state. On harm the learner becomes that copy again, at rest where the stream stands,
+and learns no more, or slowly, until the latest labels agree with its predictions as they used to.
+
+All this depends on steps and labels alone: the daemon and `spiked eval` do the same. Memory is the exam's budget and
+one copy of the learner's state.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiked.learners.contract import UNLABELLED, Cues, Steps
+from spiked.learners.windows import windows
+from spiked.service.build import build_learner
+from spiked.service.config import Stream as StreamConfig
+from spiked.service.exam import Exam, answer
+from spiked.service.guard import Guard, Vitals, has_fallen, trouble
+
+if TYPE_CHECKING:
+    from spiked.service.pipeline import Stream
+
+log = logging.getLogger("spiked.caretaker")
+
+CHECK = 25
+"""Taught windows between two looks at the network, and between two copies."""
+SLOW = 0.1
+"""What is left of the rate after harm, where learning goes on slowly."""
+REASONS = {
+    "exam": "the exam has fallen while labels and predictions disagree",
+    "labels": "labels have nothing to do with the predictions any more",
+    "non_finite": "weights or scores are not finite",
+    "norm": "weights have grown out of all proportion",
+    "saturated": "a layer fires nearly all the time",
+    "silent": "a layer has fallen silent",
+}
+
+
+class Caretaker:
+    """What a stream keeps beside its learner.
+
+    Parameters
+    ----------
+    config : of the stream.
+    n_out : classes at the start.
+
+    Attributes
+    ----------
+    exam : None where targets are no classes.
+    guard : what the labels say.
+    held : ``"frozen"`` or ``"slowed"`` since harm was undone; empty while all is well.
+    reason : of the last harm that was noticed; empty when it is over.
+    rollbacks : how often harm was undone, by reason.
+    """
+
+    def __init__(self, config: StreamConfig, n_out: int) -> None:
+        memory, classes = config.memory, not config.network.outputs and config.learning.objective != "reward"
+        self.config = config
+        budget = int(memory.exam_mb * 1e6)
+        self.exam = Exam(budget, n_out, memory.exam_every, config.network.seed) if classes else None
+        self.guard = Guard()
+        self.held = self.reason = ""
+        self.rollbacks: dict[str, int] = {}
+        self._rate = 0.0  # before it was slowed
+        self._taught = 0
+        self._good: dict[str, NDArray] = {}
+        self._good_at = 0
+        self._exam_was = 0.0  # its accuracy when all was good
+        self._vitals: Vitals | None = None
+        self._heard = [0, 0]  # steps and active channels since the last look
+        self._fired: list[int] = []  # spikes of each layer since then
+
+    @property
+    def good(self) -> bool:
+        """Whether what is known at present may be gone back to."""
+        return not (self.held or self.reason or self.guard.in_doubt or not self.guard.finite)
+
+    def note(self, steps: Steps) -> None:
+        """Take in steps that have run."""
+        self._heard = [self._heard[0] + steps.n, self._heard[1] + len(steps.indices)]
+        if self.exam:
+            self.exam.note(steps)
+
+    def fired(self, spikes: NDArray[np.int64]) -> None:
+        """Take in the spikes of each layer since the read-out before."""
+        self._fired = [a + b for a, b in zip(self._fired or [0] * len(spikes), spikes.tolist())]
+
+    def drop(self) -> None:
+        """The open window ends here, and teaches nothing."""
+        if self.exam:
+            self.exam.drop()
+
+    def judge(self, label: int, said: int, scores: NDArray[np.floating], taught: bool) -> None:
+        """Take in what a labelled window was taken for, before it may have taught."""
+        if self.exam:
+            self.guard.judge(label, said, scores, taught)
+        else:
+            self.guard.finite = bool(np.isfinite(scores).all())
+
+    def closed(self, stream: Stream, label: int) -> None:
+        """A window has closed; all that follows from it happens now."""
+        if label == UNLABELLED:
+            self.drop()
+            return
+        if stream.learning and self.exam:
+            self.exam.taught(label, stream.learner, self.guard.in_doubt or bool(self.held))
+        else:
+            self.drop()
+        self._follow(stream)
+
+    def late(self, stream: Stream, steps: Steps, cues: Cues) -> None:
+        """Judge steps whose label came late, before they may teach; nothing moves."""
+        if not self.exam:
+            return
+        for a, b in windows(cues):
+            if (label := int(cues.labels[b - 1])) != UNLABELLED and cues.flags[b - 1]:
+                said = answer(stream.learner, steps.slice(a, b))
+                self.judge(label, said, np.zeros(0), stream.learning)
+
+    def late_taught(self, stream: Stream, steps: Steps, cues: Cues) -> None:
+        """Late windows have taught."""
+        for a, b in windows(cues):
+            if (label := int(cues.labels[b - 1])) != UNLABELLED and cues.flags[b - 1]:
+                if self.exam and stream.learning:
+                    doubtful = self.guard.in_doubt or bool(self.held)
+                    self.exam.take(steps.slice(a, b), label, stream.learner, doubtful)
+                self._follow(stream)
+
+    def _follow(self, stream: Stream) -> None:
+        if self.held and self.guard.agrees_again:
+            self.release(stream, "the labels agree with the predictions again")
+        if not stream.learning:
+            return
+        self._taught += 1
+        reason = self._harm(stream)
+        if reason and reason != self.reason:
+            self._undo(stream, reason)
+        elif not reason and self.reason and not self.held and not self.guard.in_doubt:
+            self.reason = ""
+            log.info("stream %r: the harm that was reported is over", stream.id)
+
+    def _harm(self, stream: Stream) -> str:
+        """Why learning did harm, or empty; where it is time and all is good, a copy is kept."""
+        if not self.guard.finite:
+            return "non_finite"
+        if not self.held and self.guard.unrelated:
+            return "labels"
+        if not self.held and self.guard.in_doubt and self.exam and self._fallen(self.exam):
+            return "exam"
+        if self._taught % CHECK:
+            return self.reason
+        vitals = self._look(stream)
+        reason = trouble(vitals, self._vitals)
+        if not reason and not self.held and not self.guard.in_doubt:
+            self._good, self._good_at, self._vitals = stream.learner.state(), self._taught, vitals
+            self._exam_was = self.exam.accuracy if self.exam and self.exam.class_accuracy else 0.0
+            return ""
+        return reason or self.reason
+
+    def _fallen(self, exam: Exam) -> bool:
+        return has_fallen(sum(exam.recent), len(exam.recent), self._exam_was, len(exam))
+
+    def _look(self, stream: Stream) -> Vitals:
+        """The network's vitals, as the mean since the last look."""
+        learner = stream.learner
+        layers = len(learner.net.threshold)
+        norms = [float(np.linalg.norm(learner.weights(k))) for k in range(layers + hasattr(learner, "head"))]
+        neurons = np.diff(learner.net.u_at).tolist()
+        steps, active = max(1, self._heard[0]), self._heard[1]
+        rates = [fired / n / steps for fired, n in zip(self._fired or [0] * layers, neurons)]
+        self._heard, self._fired = [0, 0], []
+        return Vitals(norms, rates, active / steps)
+
+    def _undo(self, stream: Stream, reason: str) -> None:
+        """Say that learning did harm, and undo it as configured."""
+        self.reason = reason
+        if self.config.memory.on_harm == "report":
+            log.warning("stream %r: learning did harm: %s; nothing is done about it", stream.id, REASONS[reason])
+            return
+        back = self._taught - self._good_at
+        if self._good:
+            self._go_back(stream)
+            self.rollbacks[reason] = self.rollbacks.get(reason, 0) + 1
+        if self.config.memory.on_harm == "slow" and stream.learner.rate > 0:
+            if not self.held:
+                self._rate = stream.learner.rate
+                stream.learner.rate *= SLOW
+            self.held = "slowed"
+        else:
+            stream.learning = False
+            self.held = "frozen"
+        where = f"back to the state of {back} windows ago" if self._good else "there is no good state to go back to"
+        log.warning(
+            "stream %r: learning did harm: %s; %s, learning is %s until labels and predictions agree", stream.id,
+            REASONS[reason], where, self.held,
+        )  # fmt: skip
+
+    def _go_back(self, stream: Stream) -> None:
+        """Make the learner what it was when all was good, with room for the classes that came since; it is at rest."""
+        now, n_out = stream.learner, int(self._good["n_out"][0])
+        rate = now.rate
+        if n_out != now.n_out:
+            now = build_learner(self.config, n_out)
+        now.load_state(self._good)
+        if len(stream.classes) > now.n_out:
+            now.grow(len(stream.classes))
+        now.rate = rate
+        now.reset()
+        stream.learner = now
+        stream.recall.mark_reset()
+        stream.norms.forget()
+        self._vitals = None  # the next look compares with nothing: it spans the harm
+        self.guard.look_anew()
+        self._look_anew()
+
+    def _look_anew(self) -> None:
+        if self.exam:
+            self.exam.look_anew()
+            self.exam.drop()
+
+    def release(self, stream: Stream, why: str) -> None:
+        """Learn again as before; `why` is for the log."""
+        if not self.held:
+            return
+        if self.held == "frozen":
+            stream.learning = True
+        elif stream.learner.rate == self._rate * SLOW:  # else somebody has set another
+            stream.learner.rate = self._rate
+        self.held = self.reason = ""
+        log.warning("stream %r learns again: %s", stream.id, why)
+
+    def learning_set(self, stream: Stream, learning: bool) -> None:
+        """Somebody outside said whether to learn: that holds, and how things are from here on is how they are."""
+        if learning and (self.held or self.reason):
+            self.release(stream, "told to")
+            self.reason = ""
+            self.guard.begin_anew()
+            self._look_anew()
+        elif not learning and self.held:
+            if self.held == "slowed":
+                self.release(stream, "stopped altogether")
+            self.held = self.reason = ""
+        stream.learning = learning
+
+    def begin_anew(self) -> None:
+        """Another learner has taken the place of this one: nothing that is known of it holds."""
+        self.guard.look_anew()
+        self._look_anew()
+        self._good, self._vitals = {}, None
+
+    def state(self) -> dict[str, NDArray]:
+        """Copies of the arrays that the future depends on."""
+        arrays = {f"good.{k}": v for k, v in self._good.items()}
+        return arrays | ({f"exam.{k}": v for k, v in self.exam.state().items()} if self.exam else {})
+
+    def record(self) -> dict[str, Any]:
+        """All else that the future depends on, as plain data."""
+        return {
+            "guard": self.guard.state(), "held": self.held, "reason": self.reason, "rollbacks": dict(self.rollbacks),
+            "rate": self._rate, "taught": self._taught, "good_at": self._good_at, "exam_was": self._exam_was,
+            "vitals": list(self._vitals) if self._vitals else None, "heard": list(self._heard),
+            "fired": list(self._fired),
+        }  # fmt: skip
+
+    def load(self, arrays: dict[str, NDArray], record: dict[str, Any]) -> None:
+        """Continue from `state` and `record`; an exam of another size begins afresh."""
+        parts: dict[str, dict[str, NDArray]] = {"good": {}, "exam": {}}
+        for key, array in arrays.items():
+            part, _, name = key.partition(".")
+            parts[part][name] = array
+        self._good = {k: v.copy() for k, v in parts["good"].items()}
+        self.guard.load_state(record["guard"])
+        self.held, self.reason, self.rollbacks = record["held"], record["reason"], dict(record["rollbacks"])
+        self._rate, self._taught, self._good_at = record["rate"], record["taught"], record["good_at"]
+        self._exam_was, self._heard, self._fired = record["exam_was"], list(record["heard"]), list(record["fired"])
+        self._vitals = Vitals(*record["vitals"]) if record["vitals"] else None
+        if self.exam and parts["exam"]:
+            try:
+                self.exam.load_state(parts["exam"])
+            except ValueError as error:
+                log.warning("stream %r: %s; the exam begins afresh", self.config.id, error)
+
+    def summary(self, names: list[str]) -> dict[str, Any]:
+        """How things are, as plain data."""
+        return {
+            "state": self.held or "well", "harm": self.reason or None, "in_doubt": self.guard.in_doubt,
+            "rollbacks": dict(self.rollbacks),
+            "good_windows_ago": self._taught - self._good_at if self._good else None,
+            "exam": self.exam.summary(names) if self.exam else None,
+        }  # fmt: skip
