@@ -165,7 +165,7 @@ class Caretaker:
         return reason or self.reason
 
     def _fallen(self, exam: Exam) -> bool:
-        return has_fallen(sum(exam.recent), len(exam.recent), self._exam_was, len(exam))
+        return has_fallen(sum(exam.recent), len(exam.recent), self._exam_was, exam.samples)
 
     def _look(self, stream: Stream) -> Vitals:
         """The network's vitals, as the mean since the last look."""

@@ -83,7 +83,9 @@ class Exam:
         self._waiting: deque[tuple[int, int, int, NDArray[np.uint8]]] = deque()  # when it joins, steps, label, packed
         self._taught = 0
 
-    def __len__(self) -> int:
+    @property
+    def samples(self) -> int:
+        """How many are kept."""
         return len(self.store)
 
     def note(self, steps: Steps) -> None:
@@ -110,7 +112,7 @@ class Exam:
         else:
             self._wait(label)
         self._taught += 1
-        if self._taught % self.every == 0 and len(self):
+        if self._taught % self.every == 0 and self.samples:
             self.ask(learner)
 
     def take(self, steps: Steps, label: int, learner: AnyLearner, doubtful: bool) -> None:
@@ -129,7 +131,7 @@ class Exam:
 
     def ask(self, learner: AnyLearner) -> None:
         """Ask the next sample."""
-        labels, when = self.store.labels, self.store.grade[: len(self), WHEN]
+        labels, when = self.store.labels, self.store.grade[: self.samples, WHEN]
         classes = np.unique(labels)
         mine = np.flatnonzero(labels == classes[self.asked % len(classes)])
         which = int(mine[np.argmin(when[mine])])
@@ -217,7 +219,7 @@ class Exam:
         """What it says at present, as plain data."""
         right = self.store.right
         return {
-            "samples": len(self), "answered": int(np.count_nonzero(right != NOT_ASKED)), "asked": self.asked,
+            "samples": self.samples, "answered": int(np.count_nonzero(right != NOT_ASKED)), "asked": self.asked,
             "refused": self.store.refused,
             "accuracy": round(self.accuracy, 4) if self.class_accuracy else None,
             "forgetting": round(self.forgetting, 4),
