@@ -150,14 +150,15 @@ class Caretaker:
         """Why learning did harm, or empty; where it is time and all is good, a copy is kept."""
         if not self.guard.finite:
             return "non_finite"
-        if not self.held and self.guard.unrelated:
-            return "labels"
-        if not self.held and self.guard.in_doubt and self.exam and self._fallen(self.exam):
-            return "exam"
-        if self._taught % CHECK:
+        seen = ""
+        if not self.held and self.guard.in_doubt:
+            seen = "labels" if self.guard.unrelated else "exam" if self.exam and self._fallen(self.exam) else ""
+        if not seen and self._taught % CHECK:
             return self.reason
+        if seen and seen == self.reason:
+            return seen
         vitals = self._look(stream)
-        reason = trouble(vitals, self._vitals)
+        reason = trouble(vitals, self._vitals) or seen  # the network is the nearer cause
         if not reason and not self.held and not self.guard.in_doubt:
             self._good, self._good_at, self._vitals = stream.learner.state(), self._taught, vitals
             self._exam_was = self.exam.accuracy if self.exam and self.exam.class_accuracy else 0.0

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from spiked.learners.aside import aside
 from spiked.learners.contract import CLOSE, Steps, silent_cues
 from spiked.learners.open_window import OpenWindow
-from spiked.learners.reservoir import Reservoir, unpack_steps
+from spiked.learners.reservoir import Reservoir, pack_steps, unpack_steps
 from spiked.service.build import AnyLearner
 
 QUARANTINE = 20
@@ -144,6 +144,13 @@ class Exam:
         of_class = of_class[of_class != NOT_ASKED]
         if len(of_class) >= LEAST:
             self.best[label] = np.fmax(self.best[label], of_class.mean())
+
+    def try_out(self, learner: AnyLearner) -> None:
+        """Put a question that does not count, so that all that one needs is compiled."""
+        steps = Steps(0, np.array([0, 1], np.int64), np.zeros(1, np.int32), np.ones(1, np.float32))
+        packed = np.zeros(64, np.uint8)
+        packed = packed[: pack_steps(steps, packed)]
+        answer(learner, unpack_steps(packed, steps.n)[0])
 
     @property
     def class_accuracy(self) -> dict[int, float]:

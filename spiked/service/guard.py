@@ -135,7 +135,7 @@ class Guard:
             self.usual += (float(its_label == was_said) - self.usual) / min(self._settled, USUAL)
         self._lately.append((label, said))
         self.in_doubt = self._few(DOUBT)
-        self._doubted = self._doubted + 1 if self.in_doubt else 0
+        self._doubted = self._doubted + 1 if self.in_doubt else max(0, self._doubted - 1)
         if taught and self._doubted > ACCEPT:
             self.begin_anew()
 
