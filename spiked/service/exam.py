@@ -69,14 +69,14 @@ class Exam:
     Attributes
     ----------
     store : the samples.
-    best : float64[n_out]; best accuracy of each class so far; NaN before it had `LEAST` answers.
+    best : float64[n_out]; best accuracy of each class so far; `NOT_ASKED` before it had `LEAST` answers.
     asked : questions so far.
     """
 
     def __init__(self, budget_bytes: int, n_out: int, every: int, seed: int = 0) -> None:
         self.store = Graded(budget_bytes * 3 // 4, n_out, seed)
         self.every, self.asked = every, 0
-        self.best = np.full(n_out, np.nan)
+        self.best = np.full(n_out, float(NOT_ASKED))
         self.recent: deque[int] = deque(maxlen=RECENT)
         self._room = budget_bytes // 4
         self._open = OpenWindow(self.store.largest)
@@ -143,7 +143,7 @@ class Exam:
         of_class = self.store.right[labels == label]
         of_class = of_class[of_class != NOT_ASKED]
         if len(of_class) >= LEAST:
-            self.best[label] = np.fmax(self.best[label], of_class.mean())
+            self.best[label] = max(self.best[label], of_class.mean())
 
     def try_out(self, learner: AnyLearner) -> None:
         """Put a question that does not count, so that all that one needs is compiled."""
@@ -169,7 +169,7 @@ class Exam:
     def forgetting(self) -> float:
         """Mean over classes of best minus present accuracy; 0 before any class has a best."""
         now = self.class_accuracy
-        lost = [float(self.best[k]) - right for k, right in now.items() if not np.isnan(self.best[k])]
+        lost = [float(self.best[k]) - right for k, right in now.items() if self.best[k] != NOT_ASKED]
         return float(np.mean(lost)) if lost else 0.0
 
     def look_anew(self) -> None:
@@ -180,7 +180,7 @@ class Exam:
         """Make room for classes up to `n_out`."""
         if n_out > len(self.best):
             self.store.grow(n_out)
-            self.best = np.concatenate([self.best, np.full(n_out - len(self.best), np.nan)])
+            self.best = np.concatenate([self.best, np.full(n_out - len(self.best), float(NOT_ASKED))])
 
     def state(self) -> dict[str, NDArray]:
         """Copies of all that the future depends on."""
