@@ -15,10 +15,11 @@ from spiked.io.sender import Sender
 from spiked.service.checkpoints import CheckpointStore
 from spiked.service.configfile import learner_digest, parse_config
 from spiked.service.control import _let_learn, _stream_status
-from spiked.service.guard import KNOWN, LATELY, LONG, SETTLED, Guard, Vitals, at_most, has_fallen, trouble
+from spiked.service.guard import KNOWN, LATELY, LONG, SETTLED, Guard, at_most, has_fallen
 from spiked.service.knowledge import capture, restore, roll_back
 from spiked.service.metrics import DaemonStats, SpikedCollector
 from spiked.service.pipeline import Pipeline, Stream
+from spiked.service.vitals import Vitals, trouble
 
 pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
 
@@ -105,7 +106,7 @@ def test_wrong_labels_are_undone_and_learning_waits_until_they_are_right_again(
     caplog.set_level(logging.INFO, "spiked.caretaker")
     took = sensor.until(p, "frozen", "anything", 3 * LONG)
     assert took <= LONG + LATELY
-    assert stream.weight_digest() == digests[care._good_at] and care._good_at <= READY + 5
+    assert stream.weight_digest() == digests[care.last_good.at] and care.last_good.at <= READY + 5
     assert care.exam.samples <= kept + 25 and care.guard.usual > 0.9
     assert not stream.learning and sum(care.rollbacks.values()) == 1 and not care.good
     frozen = stream.weight_digest()
@@ -168,7 +169,7 @@ def test_it_does_not_matter_how_the_stream_is_cut(head: str) -> None:
                 assert p.handle(sender.target(said, sensor.now, sensor.now + 30_000)) == []
             sensor.now += 30_000
         joined = np.concatenate(events)
-        a = [q for q in whole.handle(few.events(joined, sensor.now))]
+        a = whole.handle(few.events(joined, sensor.now))
         b = []
         for t in range(now, sensor.now, 17_000):
             end = min(t + 17_000, sensor.now)
@@ -375,9 +376,9 @@ def test_after_a_rollback_by_request_nothing_of_before_holds() -> None:
     sensor.show(p, 5)
     roll_back(p, "cam0", arrays, record)
     care = cam(p).care
-    assert care is not None and not care._good and care.good
+    assert care is not None and not care.last_good and care.good
     sensor.show(p, 30)
-    assert care._good
+    assert care.last_good
 
 
 # Chance

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from spiked.learners.contract import UNLABELLED, Cues, Steps
 from spiked.learners.windows import windows
-from spiked.service.build import build_learner
 from spiked.service.config import Stream as StreamConfig
 from spiked.service.exam import Exam, answer
-from spiked.service.guard import Guard, Vitals, has_fallen, trouble
+from spiked.service.guard import Guard, has_fallen
+from spiked.service.last_good import LastGood
+from spiked.service.vitals import Pulse, trouble
 
 if TYPE_CHECKING:
     from spiked.service.pipeline import Stream
@@ -57,6 +58,8 @@ class Caretaker:
     guard : what the labels say.
     held : ``"frozen"`` or ``"slowed"`` since harm was undone; empty while all is well.
     reason : of the last harm that was noticed; empty when it is over.
+    last_good : the state to go back to.
+    pulse : what the network's vitals are made of.
     rollbacks : how often harm was undone, by reason.
     """
 
@@ -70,12 +73,7 @@ class Caretaker:
         self.rollbacks: dict[str, int] = {}
         self._rate = 0.0  # before it was slowed
         self._taught = 0
-        self._good: dict[str, NDArray] = {}
-        self._good_at = 0
-        self._exam_was = 0.0  # its accuracy when all was good
-        self._vitals: Vitals | None = None
-        self._heard = [0, 0]  # steps and active channels since the last look
-        self._fired: list[int] = []  # spikes of each layer since then
+        self.last_good, self.pulse = LastGood(), Pulse()
 
     @property
     def good(self) -> bool:
@@ -84,13 +82,9 @@ class Caretaker:
 
     def note(self, steps: Steps) -> None:
         """Take in steps that have run."""
-        self._heard = [self._heard[0] + steps.n, self._heard[1] + len(steps.indices)]
+        self.pulse.note(steps)
         if self.exam:
             self.exam.note(steps)
-
-    def fired(self, spikes: NDArray[np.int64]) -> None:
-        """Take in the spikes of each layer since the read-out before."""
-        self._fired = [a + b for a, b in zip(self._fired or [0] * len(spikes), spikes.tolist())]
 
     def drop(self) -> None:
         """The open window ends here, and teaches nothing."""
@@ -157,27 +151,16 @@ class Caretaker:
             return self.reason
         if seen and seen == self.reason:
             return seen
-        vitals = self._look(stream)
-        reason = trouble(vitals, self._vitals) or seen  # the network is the nearer cause
+        vitals = self.pulse.look(stream.learner)
+        reason = trouble(vitals, self.last_good.vitals) or seen  # the network is the nearer cause
         if not reason and not self.held and not self.guard.in_doubt:
-            self._good, self._good_at, self._vitals = stream.learner.state(), self._taught, vitals
-            self._exam_was = self.exam.accuracy if self.exam and self.exam.class_accuracy else 0.0
+            exam = self.exam.accuracy if self.exam and self.exam.class_accuracy else 0.0
+            self.last_good.keep(stream, self._taught, exam, vitals)
             return ""
         return reason or self.reason
 
     def _fallen(self, exam: Exam) -> bool:
-        return has_fallen(sum(exam.recent), len(exam.recent), self._exam_was, exam.samples)
-
-    def _look(self, stream: Stream) -> Vitals:
-        """The network's vitals, as the mean since the last look."""
-        learner = stream.learner
-        layers = len(learner.net.threshold)
-        norms = [float(np.linalg.norm(learner.weights(k))) for k in range(layers + hasattr(learner, "head"))]
-        neurons = np.diff(learner.net.u_at).tolist()
-        steps, active = max(1, self._heard[0]), self._heard[1]
-        rates = [fired / n / steps for fired, n in zip(self._fired or [0] * layers, neurons)]
-        self._heard, self._fired = [0, 0], []
-        return Vitals(norms, rates, active / steps)
+        return has_fallen(sum(exam.recent), len(exam.recent), self.last_good.exam, exam.samples)
 
     def _undo(self, stream: Stream, reason: str) -> None:
         """Say that learning did harm, and undo it as configured."""
@@ -185,9 +168,11 @@ class Caretaker:
         if self.config.memory.on_harm == "report":
             log.warning("stream %r: learning did harm: %s; nothing is done about it", stream.id, REASONS[reason])
             return
-        back = self._taught - self._good_at
-        if self._good:
-            self._go_back(stream)
+        back = self._taught - self.last_good.at
+        if self.last_good:
+            self.last_good.go_back(stream)
+            self.guard.look_anew()
+            self._look_anew()
             self.rollbacks[reason] = self.rollbacks.get(reason, 0) + 1
         if self.config.memory.on_harm == "slow" and stream.learner.rate > 0:
             if not self.held:
@@ -197,29 +182,11 @@ class Caretaker:
         else:
             stream.learning = False
             self.held = "frozen"
-        where = f"back to the state of {back} windows ago" if self._good else "there is no good state to go back to"
+        where = f"back to the state of {back} windows ago" if self.last_good else "there is no good state to go back to"
         log.warning(
             "stream %r: learning did harm: %s; %s, learning is %s until labels and predictions agree", stream.id,
             REASONS[reason], where, self.held,
         )  # fmt: skip
-
-    def _go_back(self, stream: Stream) -> None:
-        """Make the learner what it was when all was good, with room for the classes that came since; it is at rest."""
-        now, n_out = stream.learner, int(self._good["n_out"][0])
-        rate = now.rate
-        if n_out != now.n_out:
-            now = build_learner(self.config, n_out)
-        now.load_state(self._good)
-        if len(stream.classes) > now.n_out:
-            now.grow(len(stream.classes))
-        now.rate = rate
-        now.reset()
-        stream.learner = now
-        stream.recall.mark_reset()
-        stream.norms.forget()
-        self._vitals = None  # the next look compares with nothing: it spans the harm
-        self.guard.look_anew()
-        self._look_anew()
 
     def _look_anew(self) -> None:
         if self.exam:
@@ -254,20 +221,18 @@ class Caretaker:
         """Another learner has taken the place of this one: nothing that is known of it holds."""
         self.guard.look_anew()
         self._look_anew()
-        self._good, self._vitals = {}, None
+        self.last_good.forget()
 
     def state(self) -> dict[str, NDArray]:
         """Copies of the arrays that the future depends on."""
-        arrays = {f"good.{k}": v for k, v in self._good.items()}
+        arrays = {f"good.{k}": v for k, v in self.last_good.state.items()}
         return arrays | ({f"exam.{k}": v for k, v in self.exam.state().items()} if self.exam else {})
 
     def record(self) -> dict[str, Any]:
         """All else that the future depends on, as plain data."""
         return {
             "guard": self.guard.state(), "held": self.held, "reason": self.reason, "rollbacks": dict(self.rollbacks),
-            "rate": self._rate, "taught": self._taught, "good_at": self._good_at, "exam_was": self._exam_was,
-            "vitals": list(self._vitals) if self._vitals else None, "heard": list(self._heard),
-            "fired": list(self._fired),
+            "rate": self._rate, "taught": self._taught, "good": self.last_good.record(), "pulse": self.pulse.state(),
         }  # fmt: skip
 
     def load(self, arrays: dict[str, NDArray], record: dict[str, Any]) -> None:
@@ -276,12 +241,11 @@ class Caretaker:
         for key, array in arrays.items():
             part, _, name = key.partition(".")
             parts[part][name] = array
-        self._good = {k: v.copy() for k, v in parts["good"].items()}
+        self.last_good.load(parts["good"], record["good"])
+        self.pulse.load_state(record["pulse"])
         self.guard.load_state(record["guard"])
         self.held, self.reason, self.rollbacks = record["held"], record["reason"], dict(record["rollbacks"])
-        self._rate, self._taught, self._good_at = record["rate"], record["taught"], record["good_at"]
-        self._exam_was, self._heard, self._fired = record["exam_was"], list(record["heard"]), list(record["fired"])
-        self._vitals = Vitals(*record["vitals"]) if record["vitals"] else None
+        self._rate, self._taught = record["rate"], record["taught"]
         if self.exam and parts["exam"]:
             try:
                 self.exam.load_state(parts["exam"])
@@ -293,6 +257,6 @@ class Caretaker:
         return {
             "state": self.held or "well", "harm": self.reason or None, "in_doubt": self.guard.in_doubt,
             "rollbacks": dict(self.rollbacks),
-            "good_windows_ago": self._taught - self._good_at if self._good else None,
+            "good_windows_ago": self._taught - self.last_good.at if self.last_good else None,
             "exam": self.exam.summary(names) if self.exam else None,
         }  # fmt: skip

@@ -69,6 +69,9 @@ class Exam:
     Attributes
     ----------
     store : the samples.
+    class_accuracy : of each class that was asked, the share of right answers, the latest of each sample.
+    accuracy : mean of these; NaN before the first answer.
+    forgetting : mean over classes of best minus present accuracy; 0 before any class has a best.
     best : float64[n_out]; best accuracy of each class so far; `NOT_ASKED` before it had `LEAST` answers.
     asked : questions so far.
     """
@@ -82,6 +85,7 @@ class Exam:
         self._open = OpenWindow(self.store.largest)
         self._waiting: deque[tuple[int, int, int, NDArray[np.uint8]]] = deque()  # when it joins, steps, label, packed
         self._taught = 0
+        self._count()
 
     @property
     def samples(self) -> int:
@@ -144,6 +148,7 @@ class Exam:
         of_class = of_class[of_class != NOT_ASKED]
         if len(of_class) >= LEAST:
             self.best[label] = max(self.best[label], of_class.mean())
+        self._count()
 
     def try_out(self, learner: AnyLearner) -> None:
         """Put a question that does not count, so that all that one needs is compiled."""
@@ -152,25 +157,15 @@ class Exam:
         packed = packed[: pack_steps(steps, packed)]
         answer(learner, unpack_steps(packed, steps.n)[0])
 
-    @property
-    def class_accuracy(self) -> dict[int, float]:
-        """Share of right answers of each class, the latest of each sample."""
+    def _count(self) -> None:
+        """Work out the figures, here and once: who scrapes them reads from another thread."""
         labels, right = self.store.labels, self.store.right
-        return {k: float(right[(labels == k) & (right != NOT_ASKED)].mean())
-                for k in np.unique(labels[right != NOT_ASKED]).tolist()}  # fmt: skip
-
-    @property
-    def accuracy(self) -> float:
-        """Mean accuracy of the classes; NaN before the first answer."""
-        of_class = list(self.class_accuracy.values())
-        return float(np.mean(of_class)) if of_class else float("nan")
-
-    @property
-    def forgetting(self) -> float:
-        """Mean over classes of best minus present accuracy; 0 before any class has a best."""
-        now = self.class_accuracy
-        lost = [float(self.best[k]) - right for k, right in now.items() if self.best[k] != NOT_ASKED]
-        return float(np.mean(lost)) if lost else 0.0
+        answered = np.unique(labels[right != NOT_ASKED]).tolist()
+        now = {k: float(right[(labels == k) & (right != NOT_ASKED)].mean()) for k in answered}
+        lost = [float(self.best[k]) - share for k, share in now.items() if self.best[k] != NOT_ASKED]
+        self.class_accuracy = now
+        self.accuracy = float(np.mean(list(now.values()))) if now else float("nan")
+        self.forgetting = float(np.mean(lost)) if lost else 0.0
 
     def look_anew(self) -> None:
         """Forget the latest answers, not the samples: another state of the learner answers from here on."""
@@ -221,6 +216,7 @@ class Exam:
             (when, n, label, state["waiting_bytes"][end - size : end].copy())
             for (when, n, label, size), end in zip(state["waiting"].tolist(), ends.tolist())
         )
+        self._count()
 
     def summary(self, names: list[str]) -> dict[str, Any]:
         """What it says at present, as plain data."""

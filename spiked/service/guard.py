@@ -1,4 +1,4 @@
-"""When did learning do harm? What the labels, the exam and the network itself say, weighed against chance.
+"""When did learning do harm? What the labels and the exam say, weighed against chance; `vitals` is the network's part.
 
 **Labels.** Each labelled window was predicted before it taught, so the share of agreements is that of a test. Only
 windows of classes that have been taught `KNOWN` times count: a new class is allowed to be unknown. What was usual is
@@ -10,16 +10,13 @@ doubt that lasts for `ACCEPT` windows is how things are now.
 
 **Exam.** Fewer right answers lately than chance explains, while the labels are in doubt: what was known is lost, and
 bought nothing. New classes that displace old ones agree with their labels, so they are forgetting, not harm.
-
-**Network.** Weights or scores that are not finite; a layer that was fine when all was good, and has fallen silent while
-events come, or fires nearly all the time; weights that have grown by a factor. A network that hears nothing is no harm.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +43,6 @@ AGREES = 0.05
 """Chance of so few agreements above which the labels agree again."""
 FALLEN = 1e-3
 """Chance of so few right answers that says that the exam has fallen."""
-GROWN = 10.0
-"""Growth of a layer's norm, since all was good, that is harm."""
-SATURATED = 0.9
-"""Spikes of a neuron in a step, as the mean of a layer, that are harm where they were half of that."""
-LEAST_EVENTS = 0.1
-"""Share of the usual events per step below which silence is no harm."""
 
 
 def at_most(k: int, n: int, p: float) -> float:
@@ -59,35 +50,6 @@ def at_most(k: int, n: int, p: float) -> float:
     if k < 0:
         return 0.0
     return min(1.0, math.fsum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(min(k, n) + 1)))
-
-
-class Vitals(NamedTuple):
-    """How the network does, as the mean since the last look.
-
-    Attributes
-    ----------
-    norms : of each layer's weights, a head of statistics last.
-    rates : spikes of a neuron in a step, of each layer.
-    events : active channels per step.
-    """
-
-    norms: list[float]
-    rates: list[float]
-    events: float
-
-
-def trouble(now: Vitals, good: Vitals | None) -> str:
-    """What is wrong with the network, as a reason; empty where nothing is."""
-    if not all(map(math.isfinite, now.norms)):
-        return "non_finite"
-    if good is None:
-        return ""
-    if any(was > 0 and norm > GROWN * was for norm, was in zip(now.norms, good.norms)):
-        return "norm"
-    if any(rate > SATURATED and was < SATURATED / 2 for rate, was in zip(now.rates, good.rates)):
-        return "saturated"
-    hears = now.events > LEAST_EVENTS * good.events
-    return "silent" if hears and any(rate == 0 and was > 0 for rate, was in zip(now.rates, good.rates)) else ""
 
 
 class Guard:

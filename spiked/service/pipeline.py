@@ -251,7 +251,7 @@ class Stream:
             self.last_final_us = t_us if final else self.last_final_us
             self.stats.spikes += said.spikes[k]
             if self.care:
-                self.care.fired(said.spikes[k])
+                self.care.pulse.fired(said.spikes[k])
             if vectors:
                 number, name, confidence = UNLABELLED, "", 0.0
             elif not self.classes:
@@ -282,9 +282,10 @@ class Stream:
 
     @property
     def class_accuracy(self) -> dict[str, float]:
-        """Accuracy of each class by the exam; without one, test-then-train."""
+        """Accuracy of each class by the exam (NaN before it was asked for one); without one, test-then-train."""
         if self.care and self.care.exam:
-            return {self.classes[k]: right for k, right in self.care.exam.class_accuracy.items()}
+            now = self.care.exam.class_accuracy
+            return {name: now.get(k, float("nan")) for k, name in enumerate(self.classes)}
         return dict(self.stats.class_accuracy)
 
     @property
