@@ -265,8 +265,34 @@ def test_vitals() -> None:
 def test_silence_is_no_harm() -> None:
     p, sensor = pipeline(), Sensor()
     sensor.show(p, 100)
-    sensor.show(p, 60, n=0, label=0)
-    assert "silent" not in cam(p).care.rollbacks  # type: ignore[union-attr]
+    said = sensor.show(p, 60, "anything", n=0)
+    sensor.show(p, 60, "anything", n=2)  # a little noise
+    assert cam(p).care.rollbacks == {} and not cam(p).care.guard.in_doubt and len(said) == 60  # type: ignore[union-attr]
+
+
+def test_a_stream_of_vectors_is_guarded_and_waits_to_be_told() -> None:
+    p, sensor = pipeline({"head": "gradient", "outputs": 2, "classes": []}, {"objective": "membrane_mse"}), Sensor()
+    stream, care = cam(p), cam(p).care
+    assert care is not None and care.exam is None
+
+    def show(windows: int) -> None:
+        for _ in range(windows):
+            value = np.array([0.5, -0.5], np.float32)
+            target, end = sensor.sender.target(value, sensor.now, sensor.now + 30_000), sensor.now + 30_000
+            for f in (target, sensor.sender.events(sensor.events(0), end), sensor.sender.reset(end)):
+                p.handle(f)
+            sensor.now = end
+
+    show(50)
+    good = stream.weight_digest()
+    stream.learner.net.weight[:] = np.nan
+    show(25)
+    assert care.rollbacks == {"non_finite": 1} and not stream.learning and stream.weight_digest() == good
+    show(50)
+    assert care.held == "frozen"
+    _let_learn(stream, True)
+    show(50)
+    assert care.rollbacks == {"non_finite": 1} and care.good and stream.weight_digest() != good
 
 
 # What is done about it
@@ -403,7 +429,7 @@ def judge(guard: Guard, rng: np.random.Generator, n: int, right: float, classes:
     for _ in range(n):
         label = int(rng.integers(classes))
         said = label if rng.random() < right else int(rng.integers(classes))
-        guard.judge(label, said, np.zeros(1), True)
+        guard.judge(label, said, True)
         harm.append(guard.unrelated)
     return harm
 
@@ -437,5 +463,5 @@ def test_labels_without_relation_are_harm_and_those_as_ever_are_not() -> None:
 def test_new_classes_do_not_count_at_first() -> None:
     guard = guard_after(np.random.default_rng(0), 300, 0.95, classes=3)
     for _ in range(KNOWN):
-        guard.judge(3, 0, np.zeros(1), True)
+        guard.judge(3, 0, True)
     assert not guard.in_doubt and guard.settled

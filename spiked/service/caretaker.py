@@ -23,7 +23,7 @@ from spiked.service.config import Stream as StreamConfig
 from spiked.service.exam import Exam, answer
 from spiked.service.guard import Guard, has_fallen
 from spiked.service.last_good import LastGood
-from spiked.service.vitals import Pulse, trouble
+from spiked.service.vitals import LEAST_EVENTS, Pulse, trouble
 
 if TYPE_CHECKING:
     from spiked.service.pipeline import Stream
@@ -88,43 +88,36 @@ class Caretaker:
 
     def drop(self) -> None:
         """The open window ends here, and teaches nothing."""
+        self.pulse.end_window()
         if self.exam:
             self.exam.drop()
 
     def judge(self, label: int, said: int, scores: NDArray[np.floating], taught: bool) -> None:
-        """Take in what a labelled window was taken for, before it may have taught."""
-        if self.exam:
-            self.guard.judge(label, said, scores, taught)
-        else:
-            self.guard.finite = bool(np.isfinite(scores).all())
+        """Take in what a labelled window was taken for, before it may have taught; one without events says nothing."""
+        self.guard.finite = bool(np.isfinite(scores).all())
+        if self.exam and self.pulse.hears(self.last_good.events):
+            self.guard.judge(label, said, taught)
 
     def closed(self, stream: Stream, label: int) -> None:
         """A window has closed; all that follows from it happens now."""
-        if label == UNLABELLED:
-            self.drop()
-            return
-        if stream.learning and self.exam:
-            self.exam.taught(label, stream.learner, self.guard.in_doubt or bool(self.held))
-        else:
-            self.drop()
-        self._follow(stream)
+        if label != UNLABELLED:
+            if self.exam and stream.learning and self.pulse.hears(self.last_good.events):
+                self.exam.taught(label, stream.learner, self.guard.in_doubt or bool(self.held))
+            self._follow(stream)
+        self.drop()
 
-    def late(self, stream: Stream, steps: Steps, cues: Cues) -> None:
-        """Judge steps whose label came late, before they may teach; nothing moves."""
-        if not self.exam:
-            return
+    def late(self, stream: Stream, steps: Steps, cues: Cues, taught: bool) -> None:
+        """Take in windows whose label came late: first what they are taken for, then that they may have `taught`."""
         for a, b in windows(cues):
-            if (label := int(cues.labels[b - 1])) != UNLABELLED and cues.flags[b - 1]:
-                said = answer(stream.learner, steps.slice(a, b))
-                self.judge(label, said, np.zeros(0), stream.learning)
-
-    def late_taught(self, stream: Stream, steps: Steps, cues: Cues) -> None:
-        """Late windows have taught."""
-        for a, b in windows(cues):
-            if (label := int(cues.labels[b - 1])) != UNLABELLED and cues.flags[b - 1]:
-                if self.exam and stream.learning:
-                    doubtful = self.guard.in_doubt or bool(self.held)
-                    self.exam.take(steps.slice(a, b), label, stream.learner, doubtful)
+            label, part = int(cues.labels[b - 1]), steps.slice(a, b)
+            if label == UNLABELLED or not cues.flags[b - 1]:
+                continue
+            hears = len(part.indices) > LEAST_EVENTS * self.last_good.events * part.n
+            if self.exam and hears and not taught:
+                self.guard.judge(label, answer(stream.learner, part), stream.learning)
+            elif self.exam and hears and stream.learning:
+                self.exam.take(part, label, stream.learner, self.guard.in_doubt or bool(self.held))
+            if taught:
                 self._follow(stream)
 
     def _follow(self, stream: Stream) -> None:
@@ -134,11 +127,9 @@ class Caretaker:
             return
         self._taught += 1
         reason = self._harm(stream)
-        if reason and reason != self.reason:
+        again = self.held and reason not in ("labels", "exam")  # slowed, and yet the network broke
+        if reason and (reason != self.reason or again):
             self._undo(stream, reason)
-        elif not reason and self.reason and not self.held and not self.guard.in_doubt:
-            self.reason = ""
-            log.info("stream %r: the harm that was reported is over", stream.id)
 
     def _harm(self, stream: Stream) -> str:
         """Why learning did harm, or empty; where it is time and all is good, a copy is kept."""
@@ -147,17 +138,17 @@ class Caretaker:
         seen = ""
         if not self.held and self.guard.in_doubt:
             seen = "labels" if self.guard.unrelated else "exam" if self.exam and self._fallen(self.exam) else ""
-        if not seen and self._taught % CHECK:
-            return self.reason
-        if seen and seen == self.reason:
-            return seen
+        if seen == self.reason and self._taught % CHECK:  # nothing, or nothing new
+            return ""
         vitals = self.pulse.look(stream.learner)
         reason = trouble(vitals, self.last_good.vitals) or seen  # the network is the nearer cause
         if not reason and not self.held and not self.guard.in_doubt:
             exam = self.exam.accuracy if self.exam and self.exam.class_accuracy else 0.0
             self.last_good.keep(stream, self._taught, exam, vitals)
-            return ""
-        return reason or self.reason
+            if self.reason:
+                log.info("stream %r: the harm that was reported is over", stream.id)
+            self.reason = ""
+        return reason
 
     def _fallen(self, exam: Exam) -> bool:
         return has_fallen(sum(exam.recent), len(exam.recent), self.last_good.exam, exam.samples)
@@ -191,7 +182,6 @@ class Caretaker:
     def _look_anew(self) -> None:
         if self.exam:
             self.exam.look_anew()
-            self.exam.drop()
 
     def release(self, stream: Stream, why: str) -> None:
         """Learn again as before; `why` is for the log."""
@@ -210,6 +200,7 @@ class Caretaker:
             self.release(stream, "told to")
             self.reason = ""
             self.guard.begin_anew()
+            self.last_good.vitals = None
             self._look_anew()
         elif not learning and self.held:
             if self.held == "slowed":
@@ -222,6 +213,7 @@ class Caretaker:
         self.guard.look_anew()
         self._look_anew()
         self.last_good.forget()
+        self.reason = self.reason if self.held else ""
 
     def state(self) -> dict[str, NDArray]:
         """Copies of the arrays that the future depends on."""

@@ -19,7 +19,6 @@ from collections import deque
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 KNOWN = 10
 """Windows that a class has taught before its agreements count."""
@@ -84,9 +83,8 @@ class Guard:
         """Whether it is known what is usual."""
         return self._settled >= SETTLED
 
-    def judge(self, label: int, said: int, scores: NDArray[np.floating], taught: bool) -> None:
+    def judge(self, label: int, said: int, taught: bool) -> None:
         """Take in a labelled window, and what was said before its label was used."""
-        self.finite = bool(np.isfinite(scores).all())
         seen = self._seen.get(label, 0)
         self._seen[label] = seen + taught
         if seen < KNOWN:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from spiked.service.pipeline import Stream
 
 
+FADES = 0.9
+"""What is left of the usual events from one copy to the next."""
+
+
 class LastGood:
     """The copy, and how all was then.
 
@@ -21,6 +25,7 @@ class LastGood:
     state : the learner's; empty where there is none.
     at : taught windows then.
     exam : accuracy of the exam then.
+    events : active channels per step, as is usual: a time of silence does not change that.
     vitals : of the network then; None where there is nothing to compare with.
     """
 
@@ -33,12 +38,13 @@ class LastGood:
     def forget(self) -> None:
         """Let it go: another learner has taken the place of that one."""
         self.state: dict[str, NDArray] = {}
-        self.at, self.exam = 0, 0.0
+        self.at, self.exam, self.events = 0, 0.0, 0.0
         self.vitals: Vitals | None = None
 
     def keep(self, stream: Stream, at: int, exam: float, vitals: Vitals) -> None:
         """Copy the learner as it is."""
         self.state, self.at, self.exam, self.vitals = stream.learner.state(), at, exam, vitals
+        self.events = max(vitals.events, FADES * self.events)
 
     def go_back(self, stream: Stream) -> None:
         """Make the stream's learner what it was, with room for the classes that came since; it is at rest."""
@@ -58,10 +64,10 @@ class LastGood:
 
     def record(self) -> list[Any]:
         """All but the copy, as plain data for a checkpoint."""
-        return [self.at, self.exam, list(self.vitals) if self.vitals else None]
+        return [self.at, self.exam, self.events, list(self.vitals) if self.vitals else None]
 
     def load(self, state: dict[str, NDArray], record: list[Any]) -> None:
         """Continue from a copy and a `record`."""
         self.state = {k: v.copy() for k, v in state.items()}
-        self.at, self.exam, vitals = record
+        self.at, self.exam, self.events, vitals = record
         self.vitals = Vitals(*vitals) if vitals else None

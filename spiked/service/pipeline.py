@@ -231,12 +231,12 @@ class Stream:
         """
         for steps, cues in self.teaching.late_cues(label, first, end):
             if self.care:
-                self.care.late(self, steps, cues)
+                self.care.late(self, steps, cues, taught=False)
             if learn:
                 self.learner.recall(steps, cues)
                 self.stats.updates += int(np.count_nonzero(cues.flags))
             if self.care:
-                self.care.late_taught(self, steps, cues)
+                self.care.late(self, steps, cues, taught=True)
 
     def _publishable(self, said: Readouts, first: int, arrived_s: float) -> list[Prediction]:
         """Predictions from a run's read-outs; what a window taught is taken into the running accuracy."""

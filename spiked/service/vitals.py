@@ -21,7 +21,7 @@ GROWN = 10.0
 SATURATED = 0.9
 """Spikes of a neuron in a step, as the mean of a layer, that are harm where they were less than half of that."""
 LEAST_EVENTS = 0.1
-"""Share of the usual events per step below which silence is no harm."""
+"""Share of the usual events per step below which silence is no harm, and a window says nothing."""
 
 
 class Vitals(NamedTuple):
@@ -58,12 +58,23 @@ class Pulse:
 
     def __init__(self) -> None:
         self._steps = self._active = 0
+        self._window = 0, 0  # steps and active channels of the open one
         self._fired: list[int] = []  # spikes of each layer
 
     def note(self, steps: Steps) -> None:
         """Take in steps that run."""
         self._steps += steps.n
         self._active += len(steps.indices)
+        self._window = self._window[0] + steps.n, self._window[1] + len(steps.indices)
+
+    def hears(self, usual: float) -> bool:
+        """Whether the open window had events, compared with what is `usual` in a step."""
+        steps, active = self._window
+        return active > LEAST_EVENTS * usual * steps
+
+    def end_window(self) -> None:
+        """The open window ends here."""
+        self._window = 0, 0
 
     def fired(self, spikes: NDArray[np.int64]) -> None:
         """Take in the spikes of each layer since the read-out before."""
@@ -82,9 +93,9 @@ class Pulse:
 
     def state(self) -> list[Any]:
         """Plain data for a checkpoint."""
-        return [self._steps, self._active, list(self._fired)]
+        return [self._steps, self._active, list(self._window), list(self._fired)]
 
     def load_state(self, state: list[Any]) -> None:
         """Continue from `state`."""
-        self._steps, self._active, fired = state
-        self._fired = list(fired)
+        self._steps, self._active, window, fired = state
+        self._window, self._fired = (window[0], window[1]), list(fired)
