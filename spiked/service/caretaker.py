@@ -64,16 +64,13 @@ class Caretaker:
     """
 
     def __init__(self, config: StreamConfig, n_out: int) -> None:
-        memory, classes = config.memory, not config.network.outputs and config.learning.objective != "reward"
-        self.config = config
-        budget = int(memory.exam_mb * 1e6)
-        self.exam = Exam(budget, n_out, memory.exam_every, config.network.seed) if classes else None
-        self.guard = Guard()
+        self.config, m = config, config.memory
+        classes = not config.network.outputs and config.learning.objective != "reward"
+        self.exam = Exam(int(m.exam_mb * 1e6), n_out, m.exam_every, config.network.seed) if classes else None
+        self.guard, self.last_good, self.pulse = Guard(), LastGood(), Pulse()
         self.held = self.reason = ""
         self.rollbacks: dict[str, int] = {}
-        self._rate = 0.0  # before it was slowed
-        self._taught = 0
-        self.last_good, self.pulse = LastGood(), Pulse()
+        self._rate, self._taught = 0.0, 0  # rate before it was slowed; windows that have taught
 
     @property
     def good(self) -> bool:

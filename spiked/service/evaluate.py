@@ -221,4 +221,7 @@ def evaluate(
     report.state_bytes = sum(a.nbytes for a in live.learner.state().values())
     report.weights_digest = live.weight_digest()
     report.warnings = list(dataset.warnings)
+    if live.care and live.care.rollbacks:
+        undone = ", ".join(f"{reason} ({n})" for reason, n in live.care.rollbacks.items())
+        report.warnings.append(f"stream {chosen.id!r}: learning did harm, which was undone: {undone}")
     return report
