@@ -23,6 +23,7 @@ from spiked.service.config import Stream as StreamConfig
 from spiked.service.exam import Exam, answer
 from spiked.service.guard import Guard, has_fallen
 from spiked.service.last_good import LastGood
+from spiked.service.probe import Probe
 from spiked.service.vitals import LEAST_EVENTS, Pulse, trouble
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Caretaker:
     reason : of the last harm that was noticed; empty when it is over.
     last_good : the state to go back to.
     pulse : what the network's vitals are made of.
+    probe : while learning is frozen, whether the labels can be learnt from again.
     rollbacks : how often harm was undone, by reason.
     """
 
@@ -69,6 +71,7 @@ class Caretaker:
         self.exam = Exam(int(m.exam_mb * 1e6), n_out, m.exam_every, config.network.seed) if classes else None
         self.guard, self.last_good, self.pulse = Guard(), LastGood(), Pulse()
         self.held = self.reason = ""
+        self.probe: Probe | None = None
         self.rollbacks: dict[str, int] = {}
         self._rate, self._taught = 0.0, 0  # rate before it was slowed; windows that have taught
 
@@ -98,8 +101,11 @@ class Caretaker:
     def closed(self, stream: Stream, label: int) -> None:
         """A window has closed; all that follows from it happens now."""
         if label != UNLABELLED:
-            if self.exam and stream.learning and self.pulse.hears(self.last_good.events):
-                self.exam.taught(label, stream.learner, self.guard.in_doubt or bool(self.held))
+            if self.exam and self.pulse.hears(self.last_good.events):
+                if stream.learning:
+                    self.exam.taught(label, stream.learner, self.guard.in_doubt or bool(self.held))
+                elif self.probe and (window := self.exam.take_open()):
+                    self.probe.show(window, label)
             self._follow(stream)
         self.drop()
 
@@ -114,12 +120,16 @@ class Caretaker:
                 self.guard.judge(label, answer(stream.learner, part), stream.learning)
             elif self.exam and hears and stream.learning:
                 self.exam.take(part, label, stream.learner, self.guard.in_doubt or bool(self.held))
+            elif self.probe and hears:
+                self.probe.show(part, label)
             if taught:
                 self._follow(stream)
 
     def _follow(self, stream: Stream) -> None:
         if self.held and self.guard.agrees_again:
             self.release(stream, "the labels agree with the predictions again")
+        elif self.probe and self.probe.learns:
+            self.release(stream, "what the labels say can be learnt again")
         if not stream.learning:
             return
         self._taught += 1
@@ -141,7 +151,7 @@ class Caretaker:
         reason = trouble(vitals, self.last_good.vitals) or seen  # the network is the nearer cause
         if not reason and not self.held and not self.guard.in_doubt:
             exam = self.exam.accuracy if self.exam and self.exam.class_accuracy else 0.0
-            self.last_good.keep(stream, self._taught, exam, vitals)
+            self.last_good.keep(stream, self._taught, exam, self.guard.seen, vitals)
             if self.reason:
                 log.info("stream %r: the harm that was reported is over", stream.id)
             self.reason = ""
@@ -159,6 +169,7 @@ class Caretaker:
         back = self._taught - self.last_good.at
         if self.last_good:
             self.last_good.go_back(stream)
+            self.guard.seen = dict(self.last_good.seen)
             self.guard.look_anew()
             self._look_anew()
             self.rollbacks[reason] = self.rollbacks.get(reason, 0) + 1
@@ -170,6 +181,8 @@ class Caretaker:
         else:
             stream.learning = False
             self.held = "frozen"
+            if self.exam and self.last_good:
+                self.probe = Probe(self.config, self.last_good.state, self.last_good.seen)
         where = f"back to the state of {back} windows ago" if self.last_good else "there is no good state to go back to"
         log.warning(
             "stream %r: learning did harm: %s; %s, learning is %s until labels and predictions agree", stream.id,
@@ -188,7 +201,8 @@ class Caretaker:
             stream.learning = True
         elif stream.learner.rate == self._rate * SLOW:  # else somebody has set another
             stream.learner.rate = self._rate
-        self.held = self.reason = ""
+        self.held, self.reason, self.probe = "", "", None
+        self.guard.look_anew()
         log.warning("stream %r learns again: %s", stream.id, why)
 
     def learning_set(self, stream: Stream, learning: bool) -> None:
@@ -202,7 +216,7 @@ class Caretaker:
         elif not learning and self.held:
             if self.held == "slowed":
                 self.release(stream, "stopped altogether")
-            self.held = self.reason = ""
+            self.held, self.reason, self.probe = "", "", None
         stream.learning = learning
 
     def begin_anew(self) -> None:
@@ -210,23 +224,27 @@ class Caretaker:
         self.guard.look_anew()
         self._look_anew()
         self.last_good.forget()
+        self.probe = None
         self.reason = self.reason if self.held else ""
 
     def state(self) -> dict[str, NDArray]:
         """Copies of the arrays that the future depends on."""
         arrays = {f"good.{k}": v for k, v in self.last_good.state.items()}
-        return arrays | ({f"exam.{k}": v for k, v in self.exam.state().items()} if self.exam else {})
+        for name, part in (("exam", self.exam), ("probe", self.probe)):
+            arrays |= {f"{name}.{k}": v for k, v in part.state().items()} if part else {}
+        return arrays
 
     def record(self) -> dict[str, Any]:
         """All else that the future depends on, as plain data."""
         return {
             "guard": self.guard.state(), "held": self.held, "reason": self.reason, "rollbacks": dict(self.rollbacks),
             "rate": self._rate, "taught": self._taught, "good": self.last_good.record(), "pulse": self.pulse.state(),
+            "probe": self.probe.record() if self.probe else None,
         }  # fmt: skip
 
     def load(self, arrays: dict[str, NDArray], record: dict[str, Any]) -> None:
         """Continue from `state` and `record`; an exam of another size begins afresh."""
-        parts: dict[str, dict[str, NDArray]] = {"good": {}, "exam": {}}
+        parts: dict[str, dict[str, NDArray]] = {"good": {}, "exam": {}, "probe": {}}
         for key, array in arrays.items():
             part, _, name = key.partition(".")
             parts[part][name] = array
@@ -235,6 +253,8 @@ class Caretaker:
         self.guard.load_state(record["guard"])
         self.held, self.reason, self.rollbacks = record["held"], record["reason"], dict(record["rollbacks"])
         self._rate, self._taught = record["rate"], record["taught"]
+        if record["probe"]:
+            self.probe = Probe.restored(self.config, self.last_good.state, parts["probe"], record["probe"])
         if self.exam and parts["exam"]:
             try:
                 self.exam.load_state(parts["exam"])

@@ -100,6 +100,11 @@ class Exam:
         """Let the open window go: it taught nothing."""
         self._open.drop()
 
+    def take_open(self) -> Steps | None:
+        """Give the open window away; None where there is none, or one that is too large."""
+        window = self._open.take(self.store)
+        return None if window is None else unpack_steps(*window)[0]
+
     def taught(self, label: int, learner: AnyLearner, doubtful: bool) -> None:
         """Take the window that ends here, which taught class `label`, and ask where it is time.
 

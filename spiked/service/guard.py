@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -51,18 +52,30 @@ def at_most(k: int, n: int, p: float) -> float:
     return min(1.0, math.fsum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(min(k, n) + 1)))
 
 
+def at_least(k: int, n: int, p: float) -> float:
+    """Chance of at least `k` successes in `n` trials of chance `p`."""
+    return at_most(n - k, n, 1 - p)
+
+
+def by_chance(pairs: Iterable[tuple[int, int]]) -> float:
+    """Share of pairs that would agree if their two sides had nothing to do with each other."""
+    left, right = (np.array(side) for side in zip(*pairs))
+    return sum(float(np.mean(left == k) * np.mean(right == k)) for k in np.unique(left))
+
+
 class Guard:
     """What one stream's labels say.
 
     Attributes
     ----------
     usual : share of agreements that is usual.
+    seen : windows that each class has taught.
     in_doubt : whether there are fewer at present than chance explains.
     finite : whether the scores of the latest labelled window were.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[int, int] = {}
+        self.seen: dict[int, int] = {}
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -85,8 +98,8 @@ class Guard:
 
     def judge(self, label: int, said: int, taught: bool) -> None:
         """Take in a labelled window, and what was said before its label was used."""
-        seen = self._seen.get(label, 0)
-        self._seen[label] = seen + taught
+        seen = self.seen.get(label, 0)
+        self.seen[label] = seen + taught
         if seen < KNOWN:
             return
         if taught and len(self._lately) >= LATELY and not self.in_doubt:
@@ -113,14 +126,12 @@ class Guard:
     @property
     def unrelated(self) -> bool:
         """Whether the latest labels have no more to do with the predictions than chance has it, unlike before."""
-        n, known = len(self._lately), sum(seen >= KNOWN for seen in self._seen.values())
+        n, known = len(self._lately), sum(seen >= KNOWN for seen in self.seen.values())
         if not self.in_doubt or n < LONG or known < 2:
             return False
-        labels, said = (np.array(column) for column in zip(*self._lately))
-        agree = int(np.count_nonzero(labels == said))
-        by_chance = sum(float(np.mean(labels == k) * np.mean(said == k)) for k in np.unique(labels))
-        by_chance = min(by_chance, 1 / known)  # where one class alone is taught, all has to do with all
-        return at_most(agree, n, self._expected) < HARM and 1 - at_most(agree - 1, n, by_chance) > NO_RELATION
+        agree = sum(a == b for a, b in self._lately)
+        chance = min(by_chance(self._lately), 1 / known)  # where one class alone is taught, all has to do with all
+        return at_most(agree, n, self._expected) < HARM and at_least(agree, n, chance) > NO_RELATION
 
     @property
     def agrees_again(self) -> bool:
@@ -130,14 +141,14 @@ class Guard:
     def state(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
         return {
-            "seen": [[k, n] for k, n in self._seen.items()], "usual": self.usual, "settled": self._settled,
+            "seen": [[k, n] for k, n in self.seen.items()], "usual": self.usual, "settled": self._settled,
             "finite": self.finite, "lately": [list(pair) for pair in self._lately], "in_doubt": self.in_doubt,
             "doubted": self._doubted,
         }  # fmt: skip
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`."""
-        self._seen = dict(state["seen"])
+        self.seen = dict(state["seen"])
         self.usual, self._settled, self.finite = state["usual"], state["settled"], state["finite"]
         self._lately = deque(((a, b) for a, b in state["lately"]), LONG)
         self.in_doubt, self._doubted = state["in_doubt"], state["doubted"]

@@ -25,6 +25,7 @@ class LastGood:
     state : the learner's; empty where there is none.
     at : taught windows then.
     exam : accuracy of the exam then.
+    seen : windows that each class had taught then.
     events : active channels per step, as is usual: a time of silence does not change that.
     vitals : of the network then; None where there is nothing to compare with.
     """
@@ -40,9 +41,11 @@ class LastGood:
         self.state: dict[str, NDArray] = {}
         self.at, self.exam, self.events = 0, 0.0, 0.0
         self.vitals: Vitals | None = None
+        self.seen: dict[int, int] = {}
 
-    def keep(self, stream: Stream, at: int, exam: float, vitals: Vitals) -> None:
+    def keep(self, stream: Stream, at: int, exam: float, seen: dict[int, int], vitals: Vitals) -> None:
         """Copy the learner as it is."""
+        self.seen = dict(seen)
         self.state, self.at, self.exam, self.vitals = stream.learner.state(), at, exam, vitals
         self.events = max(vitals.events, FADES * self.events)
 
@@ -64,10 +67,12 @@ class LastGood:
 
     def record(self) -> list[Any]:
         """All but the copy, as plain data for a checkpoint."""
-        return [self.at, self.exam, self.events, list(self.vitals) if self.vitals else None]
+        seen = [[k, n] for k, n in self.seen.items()]
+        return [self.at, self.exam, self.events, seen, list(self.vitals) if self.vitals else None]
 
     def load(self, state: dict[str, NDArray], record: list[Any]) -> None:
         """Continue from a copy and a `record`."""
         self.state = {k: v.copy() for k, v in state.items()}
-        self.at, self.exam, self.events, vitals = record
+        self.at, self.exam, self.events, seen, vitals = record
+        self.seen = dict(seen)
         self.vitals = Vitals(*vitals) if vitals else None
