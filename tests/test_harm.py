@@ -15,7 +15,7 @@ from spiked.io.sender import Sender
 from spiked.service.checkpoints import CheckpointStore
 from spiked.service.configfile import learner_digest, parse_config
 from spiked.service.control import _let_learn, _stream_status
-from spiked.service.guard import KNOWN, LATELY, LONG, SETTLED, Guard, at_most, has_fallen
+from spiked.service.guard import KNOWN, LATELY, LONG, SETTLED, Guard, at_least, at_most, by_chance, has_fallen
 from spiked.service.knowledge import capture, restore, roll_back
 from spiked.service.metrics import DaemonStats, SpikedCollector
 from spiked.service.pipeline import Pipeline, Stream
@@ -358,6 +358,30 @@ def test_a_class_that_came_since_is_known_by_name() -> None:
     assert sensor.show(p, 1, "nothing")[-1].label in ("a", "b")
 
 
+def test_learning_goes_on_where_only_classes_come_that_the_frozen_learner_cannot_know() -> None:
+    p, sensor = pipeline(), Sensor()
+    stream, care = cam(p), cam(p).care
+    assert care is not None
+    sensor.show(p, READY)
+    sensor.until(p, "frozen", "anything", 2 * LONG)
+
+    def show_new() -> Any:
+        end = sensor.now + 30_000
+        events = sensor.events(0)
+        events["x"] = 3 + events["x"] % 2  # in the middle
+        frames = [sensor.sender.target("new", sensor.now, end), sensor.sender.events(events, end)]
+        sensor.now = end
+        return [q for f in [*frames, sensor.sender.reset(end)] for q in p.handle(f)][-1]
+
+    took = 0
+    while care.held:
+        assert show_new().label != "new"
+        took += 1
+    assert KNOWN + LATELY / 2 < took < KNOWN + LONG and stream.learning and care.still.probe is None
+    said = [show_new().label for _ in range(20)]
+    assert said.count("new") > 12 and sum(care.rollbacks.values()) == 1
+
+
 def test_status_and_metrics_tell() -> None:
     p, sensor = pipeline(), Sensor()
     stream = cam(p)
@@ -415,6 +439,9 @@ def test_chances() -> None:
     for n, p, k in ((20, 0.9, 15), (40, 0.3, 12), (10, 0.5, 0)):
         assert at_most(k, n, p) == pytest.approx(np.mean(rng.binomial(n, p, 400_000) <= k), abs=4e-3)
     assert at_most(-1, 5, 0.5) == 0 and at_most(5, 5, 0.5) == 1
+    assert at_least(3, 10, 0.2) == pytest.approx(1 - at_most(2, 10, 0.2)) and at_least(0, 9, 0.3) == 1
+    pairs = [(0, 0), (0, 1), (1, 1), (2, 1)]  # 2/4 * 1/4 + 1/4 * 3/4
+    assert by_chance(pairs) == pytest.approx(5 / 16)
     assert has_fallen(12, 20, 0.95, 100) and not has_fallen(18, 20, 0.95, 100) and not has_fallen(0, 0, 0.95, 100)
 
 

@@ -23,7 +23,7 @@ from spiked.service.config import Stream as StreamConfig
 from spiked.service.exam import Exam, answer
 from spiked.service.guard import Guard, has_fallen
 from spiked.service.last_good import LastGood
-from spiked.service.probe import Probe
+from spiked.service.standstill import Standstill
 from spiked.service.vitals import LEAST_EVENTS, Pulse, trouble
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ log = logging.getLogger("spiked.caretaker")
 
 CHECK = 25
 """Taught windows between two looks at the network, and between two copies."""
-SLOW = 0.1
-"""What is left of the rate after harm, where learning goes on slowly."""
 REASONS = {
     "exam": "the exam has fallen while labels and predictions disagree",
     "labels": "labels have nothing to do with the predictions any more",
@@ -56,12 +54,9 @@ class Caretaker:
     Attributes
     ----------
     exam : None where targets are no classes.
-    guard : what the labels say.
-    held : ``"frozen"`` or ``"slowed"`` since harm was undone; empty while all is well.
+    guard, last_good, pulse, still : what the labels say, the state to go back to, what the network's vitals are made
+        of, and what holds since harm was undone.
     reason : of the last harm that was noticed; empty when it is over.
-    last_good : the state to go back to.
-    pulse : what the network's vitals are made of.
-    probe : while learning is frozen, whether the labels can be learnt from again.
     rollbacks : how often harm was undone, by reason.
     """
 
@@ -70,10 +65,14 @@ class Caretaker:
         classes = not config.network.outputs and config.learning.objective != "reward"
         self.exam = Exam(int(m.exam_mb * 1e6), n_out, m.exam_every, config.network.seed) if classes else None
         self.guard, self.last_good, self.pulse = Guard(), LastGood(), Pulse()
-        self.held = self.reason = ""
-        self.probe: Probe | None = None
+        self.still, self.reason = Standstill(config), ""
         self.rollbacks: dict[str, int] = {}
-        self._rate, self._taught = 0.0, 0  # rate before it was slowed; windows that have taught
+        self._taught = 0
+
+    @property
+    def held(self) -> str:
+        """Whether learning is ``"frozen"`` or ``"slowed"`` since harm was undone; empty while all is well."""
+        return self.still.how
 
     @property
     def good(self) -> bool:
@@ -104,8 +103,8 @@ class Caretaker:
             if self.exam and self.pulse.hears(self.last_good.events):
                 if stream.learning:
                     self.exam.taught(label, stream.learner, self.guard.in_doubt or bool(self.held))
-                elif self.probe and (window := self.exam.take_open()):
-                    self.probe.show(window, label)
+                elif self.still.probe and (window := self.exam.take_open()):
+                    self.still.probe.show(window, label)
             self._follow(stream)
         self.drop()
 
@@ -120,15 +119,15 @@ class Caretaker:
                 self.guard.judge(label, answer(stream.learner, part), stream.learning)
             elif self.exam and hears and stream.learning:
                 self.exam.take(part, label, stream.learner, self.guard.in_doubt or bool(self.held))
-            elif self.probe and hears:
-                self.probe.show(part, label)
+            elif self.still.probe and hears:
+                self.still.probe.show(part, label)
             if taught:
                 self._follow(stream)
 
     def _follow(self, stream: Stream) -> None:
         if self.held and self.guard.agrees_again:
             self.release(stream, "the labels agree with the predictions again")
-        elif self.probe and self.probe.learns:
+        elif self.still.probe and self.still.probe.learns:
             self.release(stream, "what the labels say can be learnt again")
         if not stream.learning:
             return
@@ -173,16 +172,7 @@ class Caretaker:
             self.guard.look_anew()
             self._look_anew()
             self.rollbacks[reason] = self.rollbacks.get(reason, 0) + 1
-        if self.config.memory.on_harm == "slow" and stream.learner.rate > 0:
-            if not self.held:
-                self._rate = stream.learner.rate
-                stream.learner.rate *= SLOW
-            self.held = "slowed"
-        else:
-            stream.learning = False
-            self.held = "frozen"
-            if self.exam and self.last_good:
-                self.probe = Probe(self.config, self.last_good.state, self.last_good.seen)
+        self.still.begin(stream, self.last_good, self.exam is not None)
         where = f"back to the state of {back} windows ago" if self.last_good else "there is no good state to go back to"
         log.warning(
             "stream %r: learning did harm: %s; %s, learning is %s until labels and predictions agree", stream.id,
@@ -195,13 +185,8 @@ class Caretaker:
 
     def release(self, stream: Stream, why: str) -> None:
         """Learn again as before; `why` is for the log."""
-        if not self.held:
-            return
-        if self.held == "frozen":
-            stream.learning = True
-        elif stream.learner.rate == self._rate * SLOW:  # else somebody has set another
-            stream.learner.rate = self._rate
-        self.held, self.reason, self.probe = "", "", None
+        self.still.end(stream)
+        self.reason = ""
         self.guard.look_anew()
         log.warning("stream %r learns again: %s", stream.id, why)
 
@@ -209,14 +194,12 @@ class Caretaker:
         """Somebody outside said whether to learn: that holds, and how things are from here on is how they are."""
         if learning and (self.held or self.reason):
             self.release(stream, "told to")
-            self.reason = ""
             self.guard.begin_anew()
             self.last_good.vitals = None
             self._look_anew()
-        elif not learning and self.held:
-            if self.held == "slowed":
-                self.release(stream, "stopped altogether")
-            self.held, self.reason, self.probe = "", "", None
+        elif self.held:
+            self.still.end(stream)
+            self.reason = ""
         stream.learning = learning
 
     def begin_anew(self) -> None:
@@ -224,22 +207,21 @@ class Caretaker:
         self.guard.look_anew()
         self._look_anew()
         self.last_good.forget()
-        self.probe = None
+        self.still.probe = None
         self.reason = self.reason if self.held else ""
 
     def state(self) -> dict[str, NDArray]:
         """Copies of the arrays that the future depends on."""
         arrays = {f"good.{k}": v for k, v in self.last_good.state.items()}
-        for name, part in (("exam", self.exam), ("probe", self.probe)):
+        for name, part in (("exam", self.exam), ("probe", self.still)):
             arrays |= {f"{name}.{k}": v for k, v in part.state().items()} if part else {}
         return arrays
 
     def record(self) -> dict[str, Any]:
         """All else that the future depends on, as plain data."""
         return {
-            "guard": self.guard.state(), "held": self.held, "reason": self.reason, "rollbacks": dict(self.rollbacks),
-            "rate": self._rate, "taught": self._taught, "good": self.last_good.record(), "pulse": self.pulse.state(),
-            "probe": self.probe.record() if self.probe else None,
+            "guard": self.guard.state(), "still": self.still.record(), "reason": self.reason, "taught": self._taught,
+            "good": self.last_good.record(), "pulse": self.pulse.state(), "rollbacks": dict(self.rollbacks),
         }  # fmt: skip
 
     def load(self, arrays: dict[str, NDArray], record: dict[str, Any]) -> None:
@@ -251,10 +233,8 @@ class Caretaker:
         self.last_good.load(parts["good"], record["good"])
         self.pulse.load_state(record["pulse"])
         self.guard.load_state(record["guard"])
-        self.held, self.reason, self.rollbacks = record["held"], record["reason"], dict(record["rollbacks"])
-        self._rate, self._taught = record["rate"], record["taught"]
-        if record["probe"]:
-            self.probe = Probe.restored(self.config, self.last_good.state, parts["probe"], record["probe"])
+        self.still.load(parts["probe"], record["still"], self.last_good)
+        self.reason, self._taught, self.rollbacks = record["reason"], record["taught"], dict(record["rollbacks"])
         if self.exam and parts["exam"]:
             try:
                 self.exam.load_state(parts["exam"])
