@@ -86,6 +86,14 @@ class Sensor:
 
 
 HEADS: dict[str, dict[str, Any]] = {"discriminant": {}, "gradient": {"network": {"head": "gradient"}}}
+MORE: dict[str, dict[str, Any]] = {
+    **HEADS,
+    "copies": {"methods": ["copies"]},
+    "average and replay": {
+        "network": {"head": "gradient"}, "methods": ["average", "replay"], "budget_mb": 0.05, "replay_windows": 1,
+    },
+    "stdp": {"learning": {"rule": "stdp"}},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -152,9 +160,9 @@ def test_the_exam_does_not_show_in_what_is_said() -> None:
     assert cam(one).weight_digest() == cam(other).weight_digest() and cam(one).care.exam.asked > 10  # type: ignore
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", MORE)
 def test_it_does_not_matter_how_the_stream_is_cut(head: str) -> None:
-    whole, cut = pipeline(**HEADS[head]), pipeline(**HEADS[head])
+    whole, cut = pipeline(**MORE[head]), pipeline(**MORE[head])
     rng, now = np.random.default_rng(9), 0
     many, few = Sender("cam0", GEOMETRY, 1), Sender("cam0", GEOMETRY, 1)
     for part in range(8):  # 20 windows in one message, or in many
@@ -180,16 +188,17 @@ def test_it_does_not_matter_how_the_stream_is_cut(head: str) -> None:
     assert cam(whole).weight_digest() == cam(cut).weight_digest()
 
 
+@pytest.mark.parametrize("head", ["discriminant", "average and replay"])
 @pytest.mark.parametrize("at", [15, READY + 1, READY + 20, READY + LONG + 20, READY + 2 * LONG + 5])
-def test_a_checkpoint_goes_on_bit_for_bit(at: int) -> None:
-    p, sensor = pipeline(), Sensor()
+def test_a_checkpoint_goes_on_bit_for_bit(at: int, head: str) -> None:
+    p, sensor = pipeline(**MORE[head]), Sensor()
     story = ["truth"] * READY + ["anything"] * 2 * LONG + ["truth"] * 60
     for say in story[:at]:
         sensor.show(p, 1, say)
     frames = sensor.frames(story[at])  # in the midst of a window
     [p.handle(f) for f in frames[:1]]
     arrays, record = capture(p)
-    twin = pipeline()
+    twin = pipeline(**MORE[head])
     restore(twin, arrays, record)
     assert record["good"] == cam(p).care.good  # type: ignore[union-attr]
     for say in story[at:]:
