@@ -64,6 +64,10 @@ def measure(
     train, test = split(pool.labels, seed)
     if order == "classes":
         train = train[np.argsort(pool.labels[train], kind="stable")]
+    if order == "turns":  # the lower five, the upper five, and both again
+        lower, upper = train[pool.labels[train] < 5], train[pool.labels[train] >= 5]
+        parts = zip(np.array_split(lower, 2), np.array_split(upper, 2))
+        train = np.concatenate([part for pair in parts for part in pair])
     told = pool.labels[train].copy()
     if harm and how != "mirrored":
         told[harm[0] : harm[1]] = np.random.default_rng([seed, 0x4A]).permutation(told[harm[0] : harm[1]])
@@ -111,7 +115,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--head", default="discriminant")
     parser.add_argument("--harm", type=int, nargs=2, default=(450, 650), metavar=("FROM", "TO"))
-    parser.add_argument("--orders", nargs="+", default=["shuffled"], choices=("shuffled", "classes"))
+    parser.add_argument("--orders", nargs="+", default=["shuffled"], choices=("shuffled", "classes", "turns"))
     parser.add_argument("--runs", nargs="+", default=list(RUNS[:4]), choices=RUNS)
     parser.add_argument("--on-harm", default="freeze")
     args = parser.parse_args()

@@ -331,9 +331,10 @@ def test_report_only_says_so(caplog: pytest.LogCaptureFixture) -> None:
     stream = cam(p)
     sensor.show(p, READY)
     caplog.set_level(logging.INFO, "spiked.caretaker")
-    sensor.show(p, 2 * LONG, "anything")
+    sensor.show(p, 3 * LONG, "anything")
     assert stream.learning and stream.care is not None and stream.care.rollbacks == {}
-    assert "nothing is done about it" in caplog.text and not stream.care.good
+    assert [r.levelname for r in caplog.records] == ["WARNING"] and "nothing is done about it" in caplog.text
+    assert not stream.care.good
     assert _stream_status(stream)["care"]["harm"] in ("labels", "exam")
     sensor.show(p, 4 * LONG)
     assert stream.care.good and "is over" in caplog.text

@@ -133,8 +133,8 @@ class Caretaker:
             return
         self._taught += 1
         reason = self._harm(stream)
-        again = self.held and reason not in ("labels", "exam")  # slowed, and yet the network broke
-        if reason and (reason != self.reason or again):
+        broken = reason not in ("", "labels", "exam") and (bool(self.held) or reason != self.reason)
+        if reason and (not self.reason or broken):  # held and broken: slowed, and yet it has happened again
             self._undo(stream, reason)
 
     def _harm(self, stream: Stream) -> str:
@@ -144,7 +144,7 @@ class Caretaker:
         seen = ""
         if not self.held and self.guard.in_doubt:
             seen = "labels" if self.guard.unrelated else "exam" if self.exam and self._fallen(self.exam) else ""
-        if seen == self.reason and self._taught % CHECK:  # nothing, or nothing new
+        if (not seen or self.reason) and self._taught % CHECK:  # nothing, or nothing new
             return ""
         vitals = self.pulse.look(stream.learner)
         reason = trouble(vitals, self.last_good.vitals) or seen  # the network is the nearer cause
