@@ -131,6 +131,8 @@ ERRORS = [
     ({"memory": {"methods": ["dream"]}}, "memory.methods[0]", "'dream'", "'average', "),
     ({"memory": {"methods": ["average"]}}, "memory.methods[0]", "'average'", 'rule = "none"'),
     ({"memory": {"methods": ["copies"]}, **GRADIENT}, "memory.methods[0]", "'copies'", "fixed features"),
+    ({"memory": {"methods": ["drift"]}, **GRADIENT}, "memory.methods[0]", "'drift'", "fixed features"),
+    ({"memory": {"methods": ["replay"]}}, "memory.methods[0]", "'replay'", 'rule = "none"'),
     ({"memory": {"methods": ["copies", "copies"]}}, "memory.methods[1]", "twice"),
     (
         {"memory": {"methods": ["average"]}, **GRADIENT, "learning": {"objective": "reward"}},

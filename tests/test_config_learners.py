@@ -16,6 +16,7 @@ from spiked.learners import checks
 from spiked.learners.feedback import mirror
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.lif import layer_weight
+from spiked.learners.memory import MemoryLearner
 from spiked.service.build import AnyLearner, build_learner
 from spiked.service.config import ConfigError, Stream
 from spiked.service.configfile import parse_config
@@ -56,6 +57,13 @@ LAYER: dict[str, list[Any]] = {
     "tau_mem_ms": [15.0, [8.0, 20.0]],
     "reset": ["subtract", "zero"],
 }
+MEMORY: dict[str, list[Any]] = {
+    "methods": [
+        [], ["average"], ["replay", "average"], ["ewc", "pseudo"], ["si", "novelty"], ["cascade"], ["copies", "drift"],
+    ],
+    "replay_windows": [1, 2],
+    "average_windows": [1.0, 5.0],
+}  # fmt: skip
 RULES = ["rtrl", "eprop", "stdp", "perturbation", "none"]
 Choice = dict[str, dict[str, Any]]
 
@@ -67,6 +75,8 @@ def draw(rng: random.Random, rule: str, where: str, key: str, value: Any) -> Cho
         name: {k: rng.choice(v) if rng.random() < 1 / 3 else v[0] for k, v in table.items()}
         for name, table in tables.items()
     }
+    apart = random.Random(f"{rule} {key} {value}")  # whatever it draws, the others are those that they were
+    drawn["memory"] = {k: apart.choice(v) if apart.random() < 1 / 3 else v[0] for k, v in MEMORY.items()}
     if rule in ("rtrl", "eprop", "perturbation") and key != "head":
         drawn["network"]["head"] = "gradient"
     drawn[where][key] = value
@@ -85,6 +95,7 @@ def stream_of(drawn: Choice) -> Stream:
             "trace_ms": [20.0, 60.0],
         },
         "learning": {**drawn["learning"], "surrogate_slope": 0.5, "rate": 1e-3},
+        "memory": {**drawn["memory"], "budget_mb": 0.05},
         "stream": [{"id": "s", "width": 5, "height": 4, "planes": 1}],
     }
     return parse_config(raw).stream[0]
@@ -93,7 +104,7 @@ def stream_of(drawn: Choice) -> Stream:
 def combinations() -> list[tuple[str, Choice]]:
     rng, found = random.Random(0), []
     for rule in RULES:
-        for where, table in (("network", NETWORK), ("learning", LEARNING), ("layer", LAYER)):
+        for where, table in (("network", NETWORK), ("learning", LEARNING), ("layer", LAYER), ("memory", MEMORY)):
             for key, values in table.items():
                 for value in values:
                     found += [(rule, draw(rng, rule, where, key, value)) for _ in range(8)]
@@ -143,6 +154,9 @@ def test_every_rule_is_met_often() -> None:
 
 def awake(learner: AnyLearner) -> AnyLearner:
     """Give the read-out weights to begin with: outputs that fire have far to go from 0, too far for a check."""
+    if isinstance(learner, MemoryLearner):
+        awake(learner.inner)
+        learner.net.weight[:] = learner.inner.net.weight
     if isinstance(learner, GradientLearner):
         weight = layer_weight(learner.net, len(learner.net.threshold) - 1)
         weight[:] = np.random.default_rng(0).normal(0.2, 0.4, weight.shape)

@@ -1,4 +1,4 @@
-"""Learning from shifted copies: the shift against coordinates, the head against one taught by hand, the contract."""
+"""Around a head: shifted copies against coordinates and a head taught by hand, fading against the algebra."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiked.learners import checks
-from spiked.learners.contract import CLOSE, UNLABELLED, Learner, silent_cues
-from spiked.learners.copies import CopiesLearner, neighbours, shift_steps, shift_table
+from spiked.learners.contract import CLOSE, UNLABELLED, Cues, Learner, Steps, silent_cues
+from spiked.learners.copies import neighbours, shift_steps, shift_table
+from spiked.learners.discriminant import fade, learn_example, score
+from spiked.learners.drift import DriftAlarm
 from spiked.learners.fixed import FixedLearner, FixedSpec
+from spiked.learners.head_memory import HeadMemoryLearner
 from spiked.learners.lif import LayerSpec, make_lif
 from spiked.learners.trials import random_steps
 
@@ -26,8 +29,8 @@ def fixed(head: str = "discriminant", classes: int = 4) -> FixedLearner:
     return FixedLearner(net, classes, FixedSpec(head, (20.0, 60.0)))
 
 
-def make(head: str = "discriminant") -> CopiesLearner:
-    return CopiesLearner(fixed(head), SIZE, neighbours(SIZE[0], SIZE[1], 1)[:3])
+def make(head: str = "discriminant") -> HeadMemoryLearner:
+    return HeadMemoryLearner(fixed(head), SIZE, neighbours(SIZE[0], SIZE[1], 1)[:3])
 
 
 @pytest.mark.parametrize("head", ["discriminant", "prototype"])
@@ -106,4 +109,83 @@ def test_copies_that_were_left_behind_begin_at_rest() -> None:
 
 def test_a_grid_that_is_not_the_sensors_is_refused() -> None:
     with pytest.raises(ValueError, match="has not 60 channels"):
-        CopiesLearner(fixed(), (6, 5, 1), [(1, 0)])
+        HeadMemoryLearner(fixed(), (6, 5, 1), [(1, 0)])
+
+
+def test_keeps_the_contract_while_it_watches_for_drift() -> None:
+    def build() -> Learner:
+        return HeadMemoryLearner(fixed(), SIZE, [(1, 0)], DriftAlarm())
+
+    checks.check_learner(build)
+
+
+@pytest.mark.parametrize("head", ["discriminant", "prototype"])
+def test_fading_moves_no_score_and_lets_the_new_count_for_more(head: str) -> None:
+    rng = np.random.default_rng(4)
+    a, b = fixed(head), fixed(head)
+
+    def teach(each: FixedLearner, x: np.ndarray, label: int) -> None:
+        learn_example(each.head, x.copy(), label)
+
+    def scores(each: FixedLearner, x: np.ndarray) -> np.ndarray:
+        out = np.zeros(4)
+        score(each.head, x, out)
+        return out
+
+    examples = [(rng.normal(k % 4, 1.0, 24), k % 4) for k in range(80)]
+    for x, label in examples:
+        teach(a, x, label)
+        teach(b, x, label)
+    fade(a.head, 0.02)
+    probes = rng.normal(1.5, 1.5, (20, 24))
+    for x in probes:
+        np.testing.assert_allclose(scores(a, x), scores(b, x), rtol=1e-9, atol=1e-9)
+    # one more of class 2: the mean moves as if the class had been shown 0.02 * 20 times before
+    x = rng.normal(9.0, 1.0, 24)
+    before = a.head.mean[2].copy()
+    teach(a, x, 2)
+    np.testing.assert_allclose(a.head.mean[2], before + (x - before) / (0.02 * 20 + 1), rtol=1e-12)
+    if head == "discriminant":  # and so does the inverse: faded scatter and ridge, and the example's own part
+        means = [np.mean([v for v, k in examples if k == c], axis=0) for c in range(4)]
+        scatter = sum(np.outer(v - means[k], v - means[k]) for v, k in examples) + 5.0 * np.eye(24)
+        n, d = 0.02 * 20, x - before
+        want = np.linalg.inv(0.02 * scatter + n / (n + 1) * np.outer(d, d))
+        got = np.zeros((24, 24))
+        got[np.tril_indices(24)] = a.head.precision
+        got = got + np.tril(got, -1).T
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-9)
+
+
+def test_an_alarm_fades_the_statistics_and_new_classes_raise_none() -> None:
+    rng = np.random.default_rng(5)
+    a = HeadMemoryLearner(fixed(), SIZE, [], DriftAlarm())
+    inputs = [random_steps(np.random.default_rng(100 + k), 60, N_IN, 12) for k in range(4)]
+    for k in range(240):
+        a.run(*closing(inputs[k % 4], k % 4))
+        a.reset()
+    assert a.drift is not None and a.drift.alarms == 0
+    a.grow(5)
+    for _ in range(60):  # a class that nobody could tell from another: errors, but no drift
+        k = int(rng.integers(4))
+        a.run(*closing(inputs[k], 4 if rng.random() < 0.5 else k))
+        a.reset()
+    assert a.drift.alarms == 0
+    for k in range(240):
+        a.run(*closing(inputs[k % 4], k % 4))
+        a.reset()
+    assert a.drift.alarms == 0
+    faded = 0
+    for k in range(60):  # the classes change places
+        before = a.live.head.examples.sum()
+        a.run(*closing(inputs[k % 4], (k + 1) % 4))
+        a.reset()
+        faded += a.live.head.examples.sum() < before
+        if faded:
+            break
+    assert a.drift.alarms == faded == 1 and k < 25
+
+
+def closing(steps: Steps, label: int) -> tuple[Steps, Cues]:
+    cues = silent_cues(steps.n)
+    cues.labels[:], cues.flags[-1] = label, CLOSE
+    return steps, cues

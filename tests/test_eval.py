@@ -10,43 +10,18 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from eval_cases import CLASSES, SIDE, Bars, config, write_set
 
-from spiked.io.datasets import Dataset, Sample, open_dataset
-from spiked.io.events import Geometry, make_events
+from spiked.io.datasets import Sample, open_dataset
+from spiked.io.events import Geometry
 from spiked.io.sender import Sender
-from spiked.service import evaluate as module
+from spiked.service import offline as module
 from spiked.service.cli import main
 from spiked.service.config import Config
 from spiked.service.configfile import ConfigError, effective_toml, parse_config
 from spiked.service.evaluate import evaluate
 from spiked.service.pipeline import Pipeline
 from spiked.service.prediction import Prediction
-
-SIDE = 8
-CLASSES = ["left", "middle", "right"]
-
-
-class Bars(Dataset):
-    """A class is a third of the sensor in which most events lie."""
-
-    def __init__(self, n: int = 40, n_test: int = 15, seed: int = 0) -> None:
-        labels = np.random.default_rng(seed).integers(0, 3, n + n_test)
-        super().__init__(Path("bars.npz"), Geometry(SIDE, SIDE), list(CLASSES), labels, np.arange(n + n_test) >= n)
-
-    def sample(self, i: int) -> Sample:
-        rng = np.random.default_rng(1000 + i)
-        n, duration_us = 150, int(rng.integers(20, 40)) * 1000
-        where = np.where(rng.random(n) < 0.7, self.labels[i] * 3, rng.integers(0, SIDE, n))
-        x = np.clip(where + rng.integers(0, 2, n), 0, SIDE - 1)
-        t = np.sort(rng.integers(0, duration_us, n))
-        return Sample(
-            int(self.labels[i]), make_events(t, x, rng.integers(0, SIDE, n), rng.integers(0, 2, n)), duration_us
-        )
-
-
-def config(**stream: Any) -> Config:
-    network = {"layers": [{"neurons": 32}], "classes": CLASSES, **stream.pop("network", {})}
-    return parse_config({"stream": [{"id": "cam0", "width": SIDE, "height": SIDE, **stream}], "network": network})
 
 
 def plain(prediction: Prediction) -> dict[str, Any]:
@@ -222,19 +197,6 @@ def test_samples_begin_with_a_step_whatever_its_length() -> None:
     assert [p.t_us for p in heard if p.final] == (np.cumsum(steps) * 3000).tolist()
 
 
-def write_set(path: Path) -> Path:
-    bars = Bars()
-    samples = [bars.sample(i) for i in range(55)]
-    events = np.concatenate([s.events for s in samples])
-    arrays = {
-        "t_us": events["t"], "x": events["x"], "y": events["y"], "on": events["on"], "label": bars.labels,
-        "split": np.arange(55) >= 40, "offsets": np.cumsum([0] + [len(s.events) for s in samples]),
-        "width": np.int64(SIDE), "height": np.int64(SIDE), "class_names": np.array(CLASSES),
-    }  # fmt: skip
-    np.savez(path, **arrays)
-    return path
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[str, str]:
     path = tmp_path / "c.toml"
@@ -286,7 +248,7 @@ def test_wrong_usage_is_one_line(
 
 
 def test_no_test_split_no_test_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    from spiked.service.cmd_eval import table
+    from spiked.service.tables import table
 
     report = evaluate(config(), Bars(40, 0))
     assert report.summary()["test_accuracy"] is None and report.checks == []

@@ -125,6 +125,35 @@ def test_gradient_towards_vectors(population: int, dtype: Any) -> None:
     assert_gradient(learner, autograd(learner, steps, cues)[0], "membrane_mse, vectors", dtype)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_traces_that_wait_for_a_rest_are_no_others(kind: str) -> None:
+    """Where a rest followed a window, the next one's traces move with the step after it, to the same bits.
+
+    The gradient of the window after that is still the right one, also from a copy of the state that was taken between.
+    """
+    rng = np.random.default_rng(15)
+    waits, moves, copied = (build(kind=kind, **weak(kind)) for _ in range(3))
+    n = BLOCK_STEPS + 90
+    steps, cues = busy(rng, n), labelled(n, rng, (BLOCK_STEPS + 20,))
+    first, last = (steps.slice(a, b) for a, b in ((0, BLOCK_STEPS + 20), (BLOCK_STEPS + 20, n)))
+    for learner in (waits, moves):
+        learner.run(busy(rng, 30), labelled(30, rng, (30,)))
+        learner.reset()
+        assert learner._live.eli.rests[0] == 1
+    moves._live.eli.rests[0] = 0
+    for learner in (waits, moves):
+        learner.run(first, Cues(cues.flags[: first.n], cues.labels[: first.n], cues.values))
+    assert (waits._live.eli.waits[0], moves._live.eli.waits[0]) == (1, 0)
+    copied.load_state(waits.state())
+    for learner in (waits, moves, copied):
+        learner.run(last, Cues(cues.flags[first.n :], cues.labels[first.n :], cues.values))
+    assert waits._live.eli.rests[0] == 0
+    for i in range(2):
+        np.testing.assert_array_equal(waits.descent(i), moves.descent(i))
+        np.testing.assert_array_equal(waits.descent(i), copied.descent(i))
+    assert_gradient(waits, autograd(waits, steps, cues, first.n)[0], f"traces that wait, {kind}")
+
+
 def test_two_hidden_layers_are_exact_above_and_near_below() -> None:
     near = []
     for seed in range(4):

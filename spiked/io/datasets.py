@@ -4,7 +4,8 @@
 
 - a ``.npz`` of 1 ms steps: ``t_ms, addr, offsets, n_bins, label, split``; addr = (on * height + y) * width + x;
 - a ``.npz`` of events: ``t_us, x, y, on, offsets, label, split``;
-- a ``.npz`` of cochlea counts: ``counts`` [conditions, tones, steps of 1 ms, channels] and ``tones_hz``;
+- a ``.npz`` of cochlea counts: ``counts`` [conditions, tones, steps of 1 ms, channels] and ``tones_hz``; it may tell
+  the signal-to-noise ratio of each condition, ``snr_db``;
 - a folder with a subfolder of recordings for each class, as it is or below ``Train`` and ``Test`` (N-MNIST's layout).
 
 The first two may also hold ``class_names``, ``width`` and ``height`` (34 x 34 where they do not).

@@ -38,13 +38,13 @@ class Npz:
         self.names = set(found.files)
 
     def take(self, name: str, ndim: int = 1, kinds: str = "ui", length: int | None = None) -> NDArray:
-        """One array, of `ndim` dimensions and a type of `kinds` ("u", "i" integers, "b" bool, "U" text)."""
+        """One array, of `ndim` dimensions and a type of `kinds` ("u", "i" integers, "b" bool, "f" float, "U" text)."""
         try:
             array: NDArray = self._file[name]
         except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
             raise DatasetError(f"{self.path}: {name} cannot be read: {str(error).splitlines()[0]}") from None
         if array.ndim != ndim or array.dtype.kind not in kinds:
-            allowed = {"ui": "integers", "uib": "integers or booleans", "U": "text"}.get(kinds, kinds)
+            allowed = {"ui": "integers", "uib": "integers or booleans", "U": "text", "uif": "numbers"}.get(kinds, kinds)
             raise DatasetError(f"{self.path}: {name} is {array.dtype} of {array.ndim} dimensions; {allowed} of {ndim}")
         if length is not None and len(array) != length:
             raise DatasetError(f"{self.path}: {name} has {len(array)} entries; {length}")
@@ -154,6 +154,10 @@ class CountSet(Dataset):
         labels, piece = number // self._pieces % tones, number % self._pieces
         names = [str(hz) for hz in tones_hz]
         super().__init__(npz.path, Geometry(channels // 2, 1), names, labels, (piece == self._pieces - 1) & (piece > 0))
+        if "snr_db" in npz.names:
+            self.snr_db = npz.take("snr_db", kinds="uif", length=conditions)[number // self._pieces // tones]
+            if np.isnan(self.snr_db).any():
+                raise DatasetError(f"{npz.path}: snr_db is not a number")
 
     def sample(self, i: int) -> Sample:
         """Load sample `i`; the events of a channel are spread evenly within their step."""

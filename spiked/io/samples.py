@@ -33,6 +33,7 @@ class Dataset:
     class_names : what labels mean.
     labels : int64[samples].
     train, test : int64 arrays of sample numbers.
+    snr_db : float64[samples], signal-to-noise ratio of each sample, where the set tells.
     warnings : what was wrong with the samples loaded so far, one line each.
     """
 
@@ -47,6 +48,7 @@ class Dataset:
         self.path, self.name = path, path.name
         self.geometry, self.class_names, self.labels = geometry, class_names, labels
         self.train, self.test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
+        self.snr_db: NDArray[np.float64] | None = None
         self.warnings: list[str] = []
         if not len(labels):
             raise DatasetError(f"{path}: no samples")

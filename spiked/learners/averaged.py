@@ -23,7 +23,7 @@ from spiked.learners.contract import CLOSE, Cues, Readouts, Steps
 from spiked.learners.decoders import Decoder, decode_close, decode_rest, decode_scores, decode_step, grow_decoder
 from spiked.learners.dynamics import lif_step
 from spiked.learners.jit import kernel
-from spiked.learners.lif import Lif, LifState, grow_lif, layer_weight, make_lif_state, rest_lif
+from spiked.learners.lif import Lif, LifState, copy_state, grow_lif, layer_weight, make_lif_state, rest_lif
 from spiked.learners.spike_traces import take_totals
 
 
@@ -150,8 +150,7 @@ class AveragedCopy:
         self.net = net._replace(weight=grown.weight)
         self.dec = grow_decoder(self.dec, int(net.sizes[-1]) // self.dec.population)
         self.state, self.age = make_lif_state(net), np.zeros(int(net.sizes[-1]), np.int64)
-        for mine, theirs in zip(self.state[:-1], old_state[:-1]):  # the last is a constant
-            mine[..., : theirs.shape[-1]] = theirs
+        copy_state(self.state, old_state)
         self.age[: len(old_age)] = old_age
         self._make_room()
 

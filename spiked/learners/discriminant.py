@@ -68,6 +68,17 @@ def grow_discriminant(head: Discriminant, n_classes: int) -> Discriminant:
     )
 
 
+def fade(head: Discriminant, share: float) -> None:
+    """Let all that was learnt count for `share` of what it did: S, lam with it, and the number of examples.
+
+    The scores do not move: they are the same for any common factor.
+    """
+    head.examples[:] *= share
+    if len(head.precision):
+        for array in (head.weight, head.bias, head.precision):
+            array[...] /= share
+
+
 @kernel
 def _times_precision(precision, x, out):  # type: ignore[no-untyped-def]
     """``out = P x`` from the packed triangle."""

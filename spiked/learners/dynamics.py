@@ -17,10 +17,17 @@ weights for each active input: silence is cheap.
 
 from __future__ import annotations
 
-from spiked.learners.jit import kernel
+from spiked.learners.jit import inlined
 
 
-@kernel
+@inlined
+def copy(into, source):  # type: ignore[no-untyped-def]
+    """``into[:] = source``, of arrays that do not overlap."""
+    for j in range(len(into)):
+        into[j] = source[j]
+
+
+@inlined
 def leak(net, state, layer):  # type: ignore[no-untyped-def]
     """Let one layer's membranes, currents and adaptation decay, and take back what the last spikes cost."""
     a, b = net.u_at[layer], net.u_at[layer + 1]
@@ -43,7 +50,7 @@ def leak(net, state, layer):  # type: ignore[no-untyped-def]
             adaptation[j] = rho * adaptation[j] + (jump if s[j] > 0 else none)
 
 
-@kernel
+@inlined
 def fire(net, state, layer):  # type: ignore[no-untyped-def]
     """Fire the neurons of one layer that are above threshold, and find whose spikes arrive; returns how many fired."""
     a, b = net.u_at[layer], net.u_at[layer + 1]
@@ -81,7 +88,7 @@ def fire(net, state, layer):  # type: ignore[no-untyped-def]
     return n
 
 
-@kernel
+@inlined
 def _send_on(net, state, layer, n):  # type: ignore[no-untyped-def]
     """Put this step's spikes on the line, and take off it those that arrive now."""
     a, b = net.u_at[layer], net.u_at[layer + 1]
@@ -99,15 +106,15 @@ def _send_on(net, state, layer, n):  # type: ignore[no-untyped-def]
     state.n_spiked[layer] = arrived
 
 
-@kernel
+@inlined
 def next_step(net, state):  # type: ignore[no-untyped-def]
     """End a step: the line of delayed spikes moves on."""
     if len(state.line) > 1:
         state.line_now[0] = (state.line_now[0] + 1) % len(state.line)
 
 
-@kernel
-def _add_rows(into, weight, at, n, rows, counts, n_rows):  # type: ignore[no-untyped-def]
+@inlined
+def add_rows(into, weight, at, n, rows, counts, n_rows):  # type: ignore[no-untyped-def]
     """Add `rows` of the weights that begin at `at`, times `counts`; four a pass, as each pass costs one over `into`."""
     k = 0
     while k + 4 <= n_rows:
@@ -118,23 +125,28 @@ def _add_rows(into, weight, at, n, rows, counts, n_rows):  # type: ignore[no-unt
         for j in range(n):
             into[j] = (((into[j] + x * a[j]) + y * b[j]) + z * c[j]) + w * d[j]
         k += 4
-    while k < n_rows:
+    if k + 2 <= n_rows:
+        a, b = weight[at + rows[k] * n : at + rows[k] * n + n], weight[at + rows[k + 1] * n : at + rows[k + 1] * n + n]
+        x, y = counts[k], counts[k + 1]
+        for j in range(n):
+            into[j] = (into[j] + x * a[j]) + y * b[j]
+        k += 2
+    if k < n_rows:
         a, x = weight[at + rows[k] * n : at + rows[k] * n + n], counts[k]
         for j in range(n):
             into[j] += x * a[j]
-        k += 1
 
 
-@kernel
+@inlined
 def integrate(net, state, layer, indices, counts, n_active, first_row):  # type: ignore[no-untyped-def]
     """Add the rows ``first_row + indices`` times `counts` (the first `n_active`) to what drives one layer."""
     a, b = net.u_at[layer], net.u_at[layer + 1]
     n = b - a
     into = state.current[a:b] if net.alpha[layer] > 0 else state.membrane[a:b]
-    _add_rows(into, net.weight, net.w_at[layer] + first_row * n, n, indices, counts, n_active)
+    add_rows(into, net.weight, net.w_at[layer] + first_row * n, n, indices, counts, n_active)
 
 
-@kernel
+@inlined
 def integrate_spikes(net, state, layer, source):  # type: ignore[no-untyped-def]
     """Add the rows of the spikes that arrive from layer `source`: the one below, or the layer itself."""
     a, b = net.u_at[layer], net.u_at[layer + 1]
@@ -142,10 +154,10 @@ def integrate_spikes(net, state, layer, source):  # type: ignore[no-untyped-def]
     into = state.current[a:b] if net.alpha[layer] > 0 else state.membrane[a:b]
     heard = state.spiked[net.u_at[source] : net.u_at[source + 1]]
     at = net.w_at[layer] + (net.sizes[layer] * n if source == layer else 0)
-    _add_rows(into, net.weight, at, n, heard, state.ones, state.n_spiked[source])
+    add_rows(into, net.weight, at, n, heard, state.ones, state.n_spiked[source])
 
 
-@kernel
+@inlined
 def lif_step(net, state, indices, counts):  # type: ignore[no-untyped-def]
     """One step of the whole stack."""
     for layer in range(len(net.threshold)):

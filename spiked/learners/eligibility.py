@@ -20,12 +20,15 @@ backward sweep of the block finds (the adjoint recursion), and the block ends wi
 
 That is the recursion above to rounding, for no weight moves within a block, at the cost of two to four vector
 additions an event, and a pass over the rows that are alive a block. Nothing grows: there are no products to keep in
-range, so float32 will do. A trace that all neurons of a layer share (m, with one decay) is one number an input.
+range, so float32 will do. A trace that all neurons of a layer share (y; m, with one decay) is one number an input.
+
+What an event is worth in the gradient, in each trace, and in the shared ones lies in one row, one part after the other,
+so that an event is one addition; a shared trace's value at the block's beginning counts as an event before the first.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +40,8 @@ BLOCK_STEPS = 512
 """Steps a block: long enough that the pass over rows costs less than the events, short enough for the cache."""
 FORGET_TAUS = {4: 17.0, 8: 25.0}  # by bytes of a weight: a row silent for so long has e^-17 of its traces left
 SPARE_EVENTS = 1 << 14
+LINE = 16
+"""Entries of a weight's type that fill one cache line, or two."""
 
 
 class Eligibility(NamedTuple):
@@ -51,20 +56,28 @@ class Eligibility(NamedTuple):
     gradient, filtered, adapted, own : float[...]; the matrices of the gradient, k, q and m.
     filtered_at, adapted_at, own_at : int64[L + 1]; where each layer's part begins: layers without one are empty.
     psi, signal, direct : float[T, N]; psi, L and R of the block's steps; of read-outs, `direct` is M.
-    step, row, next : int32[events]; a block's events: step, row, and the event before of the same row (-1: none).
+    step, row : int32[events]; a block's events.
     size : float[events]; counts of the events.
     event_at : int64[L + 1]; where each layer's events begin.
     n_events : int64[L].
-    head : int32[X]; each row's last event (-1: none).
-    coefficient : float[4, T, widest]; weight of an event in the gradient, k, q and m.
+    coefficient : float[...]; a row a step, and two more for m and y at the block's beginning: the weight of an event
+        of that step in each part of `sums`.
+    part_at : int64[5]; in such a row, where the parts for the gradient, k, q and m begin (those that the layer has),
+        and where they end; m and y, where they are shared, have the two entries after that.
+    sums : float[...]; the events of one input, each times its row.
     sweep : float64[4, widest]; what the sweep carries from step to step.
-    start : float[4, 4, widest]; weight of y, m, q and k at the block's beginning in the same four.
-    shared : float64[2, T]; weight of an event in y and m at the block's end.
+    start : float[4, 4, widest]; weight of y, m, q and k at the block's beginning in the gradient, k, q and m.
+    none : float[widest]; zeros: the signal where the sweep is that of a trace.
+    sorted_step, sorted_size : int32, float[events + 2 rows]; step and size of one layer's events, by input.
+    sorted_to : int64[rows]; where the events of each input end there.
     kappa : float64[L]; decay of the membrane that hears each layer.
     forget : int64[L]; steps after which a silent row is let go.
     filled : int64[1]; steps in the block.
     clock : int64[1]; steps since the last reset.
     asks : uint8[1]; whether any step of the block has a learning signal.
+    waits : uint8[1]; whether the block is that of a closed window: its gradient is taken, its traces have yet to move.
+    rests : uint8[1]; whether a rest followed the last window: the next one's traces wait then, and are dropped for
+        nothing if it is so again. What is learnt is the same either way.
     """
 
     private: NDArray[np.uint8]
@@ -86,25 +99,30 @@ class Eligibility(NamedTuple):
     direct: NDArray[np.floating]
     step: NDArray[np.int32]
     row: NDArray[np.int32]
-    next: NDArray[np.int32]
     size: NDArray[np.floating]
     event_at: NDArray[np.int64]
     n_events: NDArray[np.int64]
-    head: NDArray[np.int32]
     coefficient: NDArray[np.floating]
+    part_at: NDArray[np.int64]
+    sums: NDArray[np.floating]
     sweep: NDArray[np.float64]
     start: NDArray[np.floating]
-    shared: NDArray[np.float64]
+    none: NDArray[np.floating]
+    sorted_step: NDArray[np.int32]
+    sorted_size: NDArray[np.floating]
+    sorted_to: NDArray[np.int64]
     kappa: NDArray[np.float64]
     forget: NDArray[np.int64]
     filled: NDArray[np.int64]
     clock: NDArray[np.int64]
     asks: NDArray[np.uint8]
+    waits: NDArray[np.uint8]
+    rests: NDArray[np.uint8]
 
 
 DERIVED = (
-    "private", "adaptive", "filtered_at", "adapted_at", "own_at", "event_at", "coefficient", "sweep", "start",
-    "shared", "kappa", "forget",
+    "private", "adaptive", "filtered_at", "adapted_at", "own_at", "event_at", "coefficient", "part_at", "sums", "sweep",
+    "start", "none", "sorted_step", "sorted_size", "sorted_to", "kappa", "forget",
 )  # fmt: skip
 """What follows from the network, or from the rest: not part of a learner's state."""
 
@@ -121,6 +139,18 @@ def mean_decays(net: Lif) -> NDArray[np.float64]:
     return np.array([*means[1:], 1.0])
 
 
+def padded(n: int) -> int:
+    """Length of a row of `coefficient` with `n` entries: whole cache lines."""
+    return -(-n // LINE) * LINE
+
+
+def _aligned(n: int, dtype: Any) -> NDArray[Any]:
+    """Zeros that begin with a cache line: long vector additions take a tenth less."""
+    block = np.zeros(n + LINE, dtype)
+    at = -block.ctypes.data % 64 // block.itemsize
+    return block[at : at + n]
+
+
 def make_eligibility(net: Lif, decays_learn: bool = False, block_steps: int = BLOCK_STEPS) -> Eligibility:
     """Traces at rest."""
     n_layers, dtype = len(net.threshold), net.weight.dtype
@@ -131,6 +161,8 @@ def make_eligibility(net: Lif, decays_learn: bool = False, block_steps: int = BL
     hidden[-1] = 0
     weights = net.rows * net.sizes[1:]
     events = 2 * net.rows + SPARE_EVENTS
+    sorted_events = int((events + 2 * net.rows).max())
+    parts = int((net.sizes[1:] * (1 + hidden + hidden * adaptive + private)).max())
     kappa = mean_decays(net)
     forget = np.zeros(n_layers, np.int64)
     for layer in range(n_layers):
@@ -154,8 +186,8 @@ def make_eligibility(net: Lif, decays_learn: bool = False, block_steps: int = BL
         touched=np.zeros(x, np.uint8),
         last=np.zeros(x, np.int64),
         gradient=np.zeros_like(net.weight),
-        filtered=np.zeros(int(filtered_at[-1]), dtype),
-        adapted=np.zeros(int(adapted_at[-1]), dtype),
+        filtered=_aligned(int(filtered_at[-1]), dtype),
+        adapted=_aligned(int(adapted_at[-1]), dtype),
         own=np.zeros(int(own_at[-1]), dtype),
         filtered_at=filtered_at,
         adapted_at=adapted_at,
@@ -165,18 +197,23 @@ def make_eligibility(net: Lif, decays_learn: bool = False, block_steps: int = BL
         direct=np.zeros((block_steps, n), dtype),
         step=np.zeros(n_events, np.int32),
         row=np.zeros(n_events, np.int32),
-        next=np.zeros(n_events, np.int32),
         size=np.zeros(n_events, dtype),
         event_at=event_at,
         n_events=np.zeros(n_layers, np.int64),
-        head=np.full(x, -1, np.int32),
-        coefficient=np.zeros((4, block_steps, widest), dtype),
+        coefficient=_aligned((block_steps + 2) * padded(parts + 2), dtype),
+        part_at=np.zeros(5, np.int64),
+        sums=_aligned(padded(parts + 2), dtype),
         sweep=np.zeros((4, widest)),
         start=np.zeros((4, 4, widest), dtype),
-        shared=np.zeros((2, block_steps)),
+        none=np.zeros(widest, dtype),
+        sorted_step=np.zeros(sorted_events, np.int32),
+        sorted_size=np.zeros(sorted_events, dtype),
+        sorted_to=np.zeros(int(net.rows.max()), np.int64),
         kappa=kappa,
         forget=forget,
         filled=np.zeros(1, np.int64),
         clock=np.zeros(1, np.int64),
         asks=np.zeros(1, np.uint8),
+        waits=np.zeros(1, np.uint8),
+        rests=np.zeros(1, np.uint8),
     )

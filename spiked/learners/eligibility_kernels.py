@@ -1,32 +1,31 @@
-"""The compiled side of `eligibility`: noting events, the backward sweep over a block, and the pass over the rows."""
+"""The compiled side of `eligibility`: noting events, sorting them by input, and ending the block of each input's row.
+
+What an event is worth is found by `adjoint`. A block ends input by input: its events are summed up in ``eli.sums``, the
+traces of its row move to the block's end, and the block's share of the gradient is left to the caller: `flush` adds it
+to the gradient, `closing` takes the window's step with it while it is in the cache.
+"""
 
 from __future__ import annotations
 
-from spiked.learners.jit import kernel
+from spiked.learners.adjoint import ADAPTED, FILTERED, GRADIENT, OWN, find_coefficients
+from spiked.learners.dynamics import add_rows, copy
+from spiked.learners.jit import inlined, kernel
 
-GRADIENT, FILTERED, ADAPTED, OWN = range(4)
-"""What a sweep finds the weights of events in."""
 
-
-@kernel
+@inlined
 def note_events(net, eli, layer, rows, counts, n_rows, first_row):  # type: ignore[no-untyped-def]
     """Note the events of the present step at inputs ``first_row + rows`` (the first `n_rows`)."""
-    x0, at = net.x_at[layer], eli.event_at[layer]
-    k = eli.n_events[layer]
+    at = eli.event_at[layer] + eli.n_events[layer]
     now = eli.filled[0]
+    step, row, size = eli.step[at : at + n_rows], eli.row[at : at + n_rows], eli.size[at : at + n_rows]
     for r in range(n_rows):
-        i = first_row + rows[r]
-        e = at + k
-        eli.step[e] = now
-        eli.row[e] = i
-        eli.size[e] = counts[r]
-        eli.next[e] = eli.head[x0 + i]
-        eli.head[x0 + i] = k
-        k += 1
-    eli.n_events[layer] = k
+        step[r] = now
+        row[r] = first_row + rows[r]
+        size[r] = counts[r]
+    eli.n_events[layer] += n_rows
 
 
-@kernel
+@inlined
 def is_full(net, eli):  # type: ignore[no-untyped-def]
     """Whether the block has no room for one more step, whatever comes in it."""
     if eli.filled[0] == len(eli.psi):
@@ -38,197 +37,153 @@ def is_full(net, eli):  # type: ignore[no-untyped-def]
     return False
 
 
-@kernel
-def _sweep(net, eli, layer, what):  # type: ignore[no-untyped-def]
-    """Weights of each step's events, and of the traces at the beginning, in one of the four; backwards."""
-    a = net.u_at[layer]
-    n = net.sizes[layer + 1]
-    hidden = layer + 1 < len(net.threshold)
-    alpha, rho, jump, kappa = net.alpha[layer], net.rho[layer], net.jump[layer], eli.kappa[layer]
-    beta = net.beta[a : a + n]
-    py, pm, aq, pk = eli.sweep[0, :n], eli.sweep[1, :n], eli.sweep[2, :n], eli.sweep[3, :n]
-    py[:] = 0.0
-    pm[:] = 1.0 if what == OWN else 0.0
-    aq[:] = 1.0 if what == ADAPTED else 0.0
-    pk[:] = 1.0 if what == FILTERED else 0.0
-    sources = 1.0 if what == GRADIENT else 0.0
-    for s in range(eli.filled[0] - 1, -1, -1):
-        coefficient = eli.coefficient[what, s]
-        psi, signal, direct = eli.psi[s, a : a + n], eli.signal[s, a : a + n], eli.direct[s, a : a + n]
-        if hidden:
-            for j in range(n):
-                ak = pk[j] + sources * signal[j]
-                ae = psi[j] * ((ak + jump * aq[j]) + sources * direct[j])
-                am = ae + pm[j]
-                ay = am + py[j]
-                aq[j] = rho * aq[j] - ae
-                coefficient[j] = ay
-                pk[j] = kappa * ak
-                pm[j] = beta[j] * am
-                py[j] = alpha * ay
-        else:
-            for j in range(n):
-                am = pm[j] + sources * direct[j]
-                ay = am + py[j]
-                coefficient[j] = ay
-                pm[j] = beta[j] * am
-                py[j] = alpha * ay
-    for trace in range(4):
-        eli.start[what, trace, :n] = eli.sweep[trace, :n]
+@inlined
+def _sort_events(net, eli, layer):  # type: ignore[no-untyped-def]
+    """Sort a layer's events by input, in time; those of a live row begin with its shared m and y."""
+    e0, x0, rows, now = eli.event_at[layer], net.x_at[layer], net.rows[layer], eli.filled[0]
+    n, has_m, has_y = eli.n_events[layer], not eli.private[layer], net.alpha[layer] > 0
+    to, step, size = eli.sorted_to, eli.sorted_step, eli.sorted_size
+    to[:rows] = 0
+    for e in range(e0, e0 + n):
+        to[eli.row[e]] += 1
+    at = 0
+    for i in range(rows):
+        count = to[i]
+        if eli.live[x0 + i]:
+            if has_m:
+                step[at], size[at] = now, eli.m[x0 + i]
+                at += 1
+            if has_y:
+                step[at], size[at] = now + 1, eli.y[x0 + i]
+                at += 1
+        to[i] = at
+        at += count
+    for e in range(e0, e0 + n):
+        i = eli.row[e]
+        step[to[i]], size[to[i]] = eli.step[e], eli.size[e]
+        to[i] += 1
 
 
-@kernel
-def _sweep_shared(net, eli, layer):  # type: ignore[no-untyped-def]
-    """Weights of each step's events in y and m at the block's end; returns those of m in m, y in m, and y in y."""
-    alpha, beta = float(net.alpha[layer]), float(net.beta[net.u_at[layer]])
-    pm, py, pyy = 1.0, 0.0, 1.0
-    for s in range(eli.filled[0] - 1, -1, -1):
-        ay = pm + py
-        eli.shared[0, s] = pyy
-        eli.shared[1, s] = ay
-        pm, py, pyy = beta * pm, alpha * ay, alpha * pyy
-    return pm, py, pyy
+@inlined
+def prepare_end(net, eli, layer, traces):  # type: ignore[no-untyped-def]
+    """Prepare the end of a layer's block, for the gradient alone or for its traces too; returns a row's length."""
+    _sort_events(net, eli, layer)
+    return find_coefficients(net, eli, layer, traces)
 
 
-@kernel
-def _add(into, x, vector):  # type: ignore[no-untyped-def]
-    """``into += x vector``: few arrays a loop, so that it is vectorised."""
-    for j in range(len(into)):
-        into[j] += x * vector[j]
-
-
-@kernel
+@inlined
 def _add_product(into, trace, vector):  # type: ignore[no-untyped-def]
     """``into += trace * vector``."""
     for j in range(len(into)):
         into[j] += trace[j] * vector[j]
 
 
-@kernel
-def _multiply(into, vector):  # type: ignore[no-untyped-def]
-    """``into *= vector``."""
+@inlined
+def _add_products(into, k, vector, q, other):  # type: ignore[no-untyped-def]
+    """``into += k * vector + q * other``."""
     for j in range(len(into)):
-        into[j] *= vector[j]
+        into[j] = (into[j] + k[j] * vector[j]) + q[j] * other[j]
 
 
-@kernel
-def _add_pair(into, x, first, z, second):  # type: ignore[no-untyped-def]
-    """``into += x first + z second``: fewer passes over the row than one at a time."""
-    for j in range(len(into)):
-        into[j] = (into[j] + x * first[j]) + z * second[j]
+@inlined
+def _move(trace, kept, sums):  # type: ignore[no-untyped-def]
+    """``trace = kept * trace + sums``."""
+    for j in range(len(trace)):
+        trace[j] = sums[j] + trace[j] * kept[j]
 
 
-@kernel
-def _carry(start, what, into, g_k, g_q, own, y, m, current, private):  # type: ignore[no-untyped-def]
-    """Add what a row's traces at the block's beginning bring into `into` to it."""
-    if private:
-        _add_product(into, own, start[what, 1])
+@inlined
+def end_row(net, eli, layer, i, width, traces):  # type: ignore[no-untyped-def]
+    """End the block of one row: its traces move; returns whether ``eli.sums[:n]`` holds a share of the gradient.
+
+    Where `traces` is false they stay, and the block is to be ended again, for them.
+    """
+    n, entry = net.sizes[layer + 1], net.x_at[layer] + i
+    lo, hi = eli.sorted_to[i - 1] if i > 0 else 0, eli.sorted_to[i]
+    live = eli.live[entry] > 0
+    if lo == hi and not live:
+        return False
+    asks, hidden, private = eli.asks[0] > 0, layer + 1 < len(net.threshold), eli.private[layer] > 0
+    adaptive = hidden and eli.adaptive[layer] > 0
+    sums, at, start = eli.sums[:width], eli.part_at, eli.start
+    sums[:] = 0.0
+    add_rows(sums, eli.coefficient, 0, width, eli.sorted_step[lo:hi], eli.sorted_size[lo:hi], hi - lo)
+    g, in_k = sums[: at[FILTERED]], sums[at[FILTERED] : at[ADAPTED]]
+    in_q, in_m = sums[at[ADAPTED] : at[OWN]], sums[at[OWN] : at[4]]
+    r = i * n
+    k = eli.filtered[eli.filtered_at[layer] + r : eli.filtered_at[layer] + r + n] if hidden else g[:0]
+    q = eli.adapted[eli.adapted_at[layer] + r : eli.adapted_at[layer] + r + n] if adaptive else g[:0]
+    own = eli.own[eli.own_at[layer] + r : eli.own_at[layer] + r + n] if private else g[:0]
+    if live and asks:
+        if private:
+            _add_product(g, own, start[GRADIENT, 1])
+        if adaptive:
+            _add_products(g, k, start[GRADIENT, 3], q, start[GRADIENT, 2])
+        elif hidden:
+            _add_product(g, k, start[GRADIENT, 3])
+    if not traces:
+        return asks
+    if live:  # from the values at the block's beginning: k first, m last
+        if private:
+            _add_product(in_k, own, start[FILTERED, 1])
+            _add_product(in_q, own, start[ADAPTED, 1])
+            _move(own, start[OWN, 1], in_m)
+        if adaptive:
+            _add_product(in_k, q, start[FILTERED, 2])
+            _move(q, start[ADAPTED, 2], in_q)
+        _move(k, start[FILTERED, 3], in_k)
     else:
-        _add(into, m, start[what, 1])
-    if current:
-        _add(into, y, start[what, 0])
-    if len(g_q) > 0:
-        _add_product(into, g_q, start[what, 2])
-    if len(g_k) > 0:
-        _add_product(into, g_k, start[what, 3])
+        copy(k, in_k)
+        copy(q, in_q)
+        copy(own, in_m)
+    eli.m[entry] = 0.0 if private else sums[at[4]]
+    eli.y[entry] = sums[at[4] + 1] if net.alpha[layer] > 0 else 0.0
+    if hi > lo and eli.sorted_step[hi - 1] < eli.filled[0]:
+        eli.last[entry] = eli.clock[0] - eli.filled[0] + 1 + eli.sorted_step[hi - 1]
+    eli.live[entry] = eli.clock[0] - eli.last[entry] <= eli.forget[layer]
+    return asks
 
 
-@kernel
-def flush_layer(net, eli, layer):  # type: ignore[no-untyped-def]
-    """End a layer's block: gradient and traces take in its events, and the next block begins where they stand."""
-    n, x0, e0 = net.sizes[layer + 1], net.x_at[layer], eli.event_at[layer]
-    hidden, asks = layer + 1 < len(net.threshold), eli.asks[0] > 0
-    private, adaptive = eli.private[layer] > 0, hidden and eli.adaptive[layer] > 0
-    current = net.alpha[layer] > 0
-    if asks:
-        _sweep(net, eli, layer, GRADIENT)
-    if hidden:
-        _sweep(net, eli, layer, FILTERED)
-    if adaptive:
-        _sweep(net, eli, layer, ADAPTED)
-    if private:
-        _sweep(net, eli, layer, OWN)
-    mm, ym, yy = _sweep_shared(net, eli, layer)
-    start = eli.start
-    in_g, in_k, in_q = eli.coefficient[GRADIENT], eli.coefficient[FILTERED], eli.coefficient[ADAPTED]
-    in_m = eli.coefficient[OWN]
-    for i in range(net.rows[layer]):
-        entry = x0 + i
-        e = eli.head[entry]
-        if e < 0 and not eli.live[entry]:
-            continue
-        at = i * n
-        g = eli.gradient[net.w_at[layer] + at : net.w_at[layer] + at + n]
-        k = eli.filtered[eli.filtered_at[layer] + at : eli.filtered_at[layer] + at + n] if hidden else g[:0]
-        q = eli.adapted[eli.adapted_at[layer] + at : eli.adapted_at[layer] + at + n] if adaptive else g[:0]
-        own = eli.own[eli.own_at[layer] + at : eli.own_at[layer] + at + n] if private else g[:0]
-        if asks and not eli.touched[entry]:
-            g[:] = 0.0
-            eli.touched[entry] = 1
-        if not eli.live[entry]:
-            k[:] = 0.0
-            q[:] = 0.0
-            own[:] = 0.0
-            eli.y[entry] = 0.0
-            eli.m[entry] = 0.0
-        else:  # from the values at the block's beginning: the gradient first, m last
-            y, m = eli.y[entry], eli.m[entry]
-            if asks:
-                _carry(start, GRADIENT, g, k, q, own, y, m, current, private)
-            if hidden:
-                _multiply(k, start[FILTERED, 3])
-                _carry(start, FILTERED, k, g[:0], q, own, y, m, current, private)
-            if adaptive:
-                _multiply(q, start[ADAPTED, 2])
-                _carry(start, ADAPTED, q, g[:0], g[:0], own, y, m, current, private)
-            if private:
-                _multiply(own, start[OWN, 1])
-                _add(own, y, start[OWN, 0])
-        m_end, y_end = mm * eli.m[entry] + ym * eli.y[entry], yy * eli.y[entry]
-        if e >= 0:
-            eli.last[entry] = eli.clock[0] - eli.filled[0] + 1 + eli.step[e0 + e]
-        while e >= 0:
-            s, x, e = eli.step[e0 + e], eli.size[e0 + e], eli.next[e0 + e]
-            m_end += x * eli.shared[1, s]
-            y_end += x * eli.shared[0, s]
-            r, z = s, x - x
-            if e >= 0:
-                r, z, e = eli.step[e0 + e], eli.size[e0 + e], eli.next[e0 + e]
-                m_end += z * eli.shared[1, r]
-                y_end += z * eli.shared[0, r]
-            if asks:
-                _add_pair(g, x, in_g[s], z, in_g[r])
-            if hidden:
-                _add_pair(k, x, in_k[s], z, in_k[r])
-            if adaptive:
-                _add_pair(q, x, in_q[s], z, in_q[r])
-            if private:
-                _add_pair(own, x, in_m[s], z, in_m[r])
-        eli.m[entry] = 0.0 if private else m_end
-        eli.y[entry] = y_end if current else 0.0
-        eli.head[entry] = -1
-        eli.live[entry] = eli.clock[0] - eli.last[entry] <= eli.forget[layer]
-    eli.n_events[layer] = 0
+@inlined
+def next_block(eli):  # type: ignore[no-untyped-def]
+    """Begin a block, all rows of the one before having ended."""
+    eli.n_events[:] = 0
+    eli.filled[0] = 0
+    eli.asks[0] = 0
+    eli.waits[0] = 0
 
 
 @kernel
 def flush(net, eli):  # type: ignore[no-untyped-def]
-    """End the block of every layer."""
+    """End the block of every layer: gradient and traces take in its events, and the next begins where they stand."""
     if eli.filled[0] > 0:
         for layer in range(len(net.threshold)):
-            flush_layer(net, eli, layer)
-        eli.filled[0] = 0
-        eli.asks[0] = 0
+            n, x0, w0 = net.sizes[layer + 1], net.x_at[layer], net.w_at[layer]
+            width = prepare_end(net, eli, layer, True)
+            for i in range(net.rows[layer]):
+                if end_row(net, eli, layer, i, width, True):
+                    gradient = eli.gradient[w0 + i * n : w0 + (i + 1) * n]
+                    if not eli.touched[x0 + i]:
+                        gradient[:] = 0.0
+                    eli.touched[x0 + i] = 1
+                    for j in range(n):
+                        gradient[j] += eli.sums[j]
+        next_block(eli)
+
+
+@inlined
+def is_between(eli):  # type: ignore[no-untyped-def]
+    """Whether a window has closed, and no step has come since."""
+    return eli.clock[0] > 0 and (eli.waits[0] > 0 or eli.filled[0] == 0)
 
 
 @kernel
 def forget(net, eli):  # type: ignore[no-untyped-def]
     """Traces to rest; what has not been taken into the gradient is let go."""
-    eli.head[:] = -1
-    eli.n_events[:] = 0
+    if is_between(eli):
+        eli.rests[0] = 1
+    next_block(eli)
     eli.live[:] = 0
     eli.y[:] = 0.0
     eli.m[:] = 0.0
-    eli.filled[0] = 0
-    eli.asks[0] = 0
     eli.clock[0] = 0

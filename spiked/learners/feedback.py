@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spiked.learners.jit import kernel
+from spiked.learners.dynamics import copy
+from spiked.learners.jit import inlined, kernel
 from spiked.learners.lif import Lif
 from spiked.learners.objectives import membrane_error
 
@@ -81,34 +82,40 @@ def mirror(net, feedback):  # type: ignore[no-untyped-def]
                 feedback.matrix[feedback.at[layer] + k * n + j] = net.weight[net.w_at[layer + 1] + j * m + k]
 
 
-@kernel
+@inlined
 def _through(matrix, at, source, into):  # type: ignore[no-untyped-def]
-    """``into[j] = sum_k matrix[k, j] source[k]``, the matrix's rows from `at` on."""
-    n = len(into)
+    """``into[j] = sum_k matrix[k, j] source[k]``, the matrix's rows from `at` on; four a pass."""
+    n, m = len(into), len(source)
     into[:] = 0
-    for k in range(len(source)):
-        row, x = matrix[at + k * n : at + (k + 1) * n], source[k]
+    for k in range(0, m - 3, 4):
+        a, b = matrix[at + k * n : at + (k + 1) * n], matrix[at + (k + 1) * n : at + (k + 2) * n]
+        c, d = matrix[at + (k + 2) * n : at + (k + 3) * n], matrix[at + (k + 3) * n : at + (k + 4) * n]
+        x, y, z, w = source[k], source[k + 1], source[k + 2], source[k + 3]
         for j in range(n):
-            into[j] += x * row[j]
+            into[j] = (((into[j] + x * a[j]) + y * b[j]) + z * c[j]) + w * d[j]
+    for k in range(m - m % 4, m):
+        a, x = matrix[at + k * n : at + (k + 1) * n], source[k]
+        for j in range(n):
+            into[j] += x * a[j]
 
 
-@kernel
+@inlined
 def send_down(net, feedback, psi, error, signal, credit):  # type: ignore[no-untyped-def]
     """Carry the outputs' `error` to every hidden layer; `psi` is what a signal is multiplied by to be credit."""
     top = len(net.threshold) - 1
-    credit[net.u_at[top] :] = error
+    copy(credit[net.u_at[top] :], error)
     for layer in range(top - 1, -1, -1):
         a, b = net.u_at[layer], net.u_at[layer + 1]
-        above = credit[b : net.u_at[layer + 2]]
+        above, own, heard, slope = credit[b : net.u_at[layer + 2]], credit[a:b], signal[a:b], psi[a:b]
         if feedback.kind == DIRECT:
-            _through(feedback.matrix, feedback.at[layer], error, signal[a:b])
+            _through(feedback.matrix, feedback.at[layer], error, heard)
         else:
-            _through(feedback.matrix, feedback.at[layer], above, signal[a:b])
-        for j in range(a, b):
-            credit[j] = signal[j] * psi[j]
+            _through(feedback.matrix, feedback.at[layer], above, heard)
+        for j in range(b - a):
+            own[j] = heard[j] * slope[j]
 
 
-@kernel
+@inlined
 def follow_local(net, state, feedback):  # type: ignore[no-untyped-def]
     """Let the local read-outs leak, and take in the spikes that their layers send."""
     n_out = feedback.local.shape[1]

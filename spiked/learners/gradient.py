@@ -20,6 +20,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from spiked.learners.closing import close_window
 from spiked.learners.contract import (
     CLOSE,
     NO_VALUES,
@@ -32,11 +33,11 @@ from spiked.learners.contract import (
     silent_cues,
 )
 from spiked.learners.counter import make_key
-from spiked.learners.decoders import Decoder, decode_close
+from spiked.learners.decoders import Decoder, decode_close, decode_scores
 from spiked.learners.eligibility import Eligibility
 from spiked.learners.eligibility_kernels import flush
 from spiked.learners.feedback import grow_feedback, make_feedback
-from spiked.learners.gradient_kernels import Options, close_window, read_out, run_steps
+from spiked.learners.gradient_kernels import Options, read_out, run_steps
 from spiked.learners.gradient_live import (
     Live,
     drop_window,
@@ -49,7 +50,7 @@ from spiked.learners.gradient_live import (
     widen,
 )
 from spiked.learners.gradient_spec import GradientSpec, check_goes_together, check_names
-from spiked.learners.lif import Lif, LifState, grow_lif
+from spiked.learners.lif import Lif, LifState, copy_state, grow_lif
 from spiked.learners.objectives import OBJECTIVES
 from spiked.learners.optimizers import OPTIMIZERS
 from spiked.learners.regularisers import MEAN_MS, Penalty
@@ -90,7 +91,7 @@ class GradientLearner(StateMixin):
         self.net = net
         self.n_in, self.n_out = int(net.sizes[0]), int(net.sizes[-1]) // self.spec.population
         self._live = make_live(net, self.spec, self._dt_ms)
-        self._side: Live | None = None
+        self._spare: list[Live] = []  # for what happens aside; one, unless something aside has an aside of its own
         averages = self.spec.optimizer in ("rms", "momentum")
         self._average = np.zeros_like(net.weight) if averages else np.zeros(1, net.weight.dtype)
         self._ones = np.ones(int(net.u_at[-1]), np.float32)
@@ -105,6 +106,22 @@ class GradientLearner(StateMixin):
     def decoder(self) -> Decoder:
         """What reads the outputs."""
         return self._live.dec
+
+    @property
+    def labelled_steps(self) -> int:
+        """Steps of the open window on which a label was on."""
+        return int(self._live.window.tally[0])
+
+    @property
+    def average(self) -> NDArray[np.floating]:
+        """What the optimiser keeps of each weight; of size 1 where it keeps nothing."""
+        return self._average
+
+    def scores(self) -> NDArray[np.float64]:
+        """What a read-out would say now, float64[n_out]; nothing moves."""
+        out = np.zeros(self.n_out)
+        decode_scores(self._live.dec, out)
+        return out
 
     def _options(self) -> Options:
         s = self.spec
@@ -184,10 +201,11 @@ class GradientLearner(StateMixin):
 
         `side` names one that was kept (`keep_side`); it goes on where it stood, unless it is to begin at `rest`.
         """
-        if not side and self._side is None:
-            self._side = make_live(self.net, self.spec, self._dt_ms)
-        live, other = self._live, self._sides[side] if side else self._side
-        assert other is not None
+        if side:
+            other = self._sides[side]
+        else:
+            other = self._spare.pop() if self._spare else make_live(self.net, self.spec, self._dt_ms)
+        live = self._live
         if rest:
             rest_live(self.net, other)
         lend(live, other)
@@ -197,6 +215,8 @@ class GradientLearner(StateMixin):
         finally:
             self._live = live
             lend(other, live)
+            if not side:
+                self._spare.append(other)
 
     def keep_side(self, name: str) -> None:
         """Keep a side state under a name from here on: it is part of `state`, and outlives what happens there."""
@@ -205,8 +225,7 @@ class GradientLearner(StateMixin):
     def stand_at(self, state: LifState) -> None:
         """Take up the dynamics of another network of this layout; a window that was open is let go."""
         drop_window(self.net, self._live)
-        for mine, theirs in zip(self._live.state[:-1], state[:-1]):  # the last is a constant
-            mine[...] = theirs
+        copy_state(self._live.state, state)
 
     def reset(self) -> None:
         """Dynamics to rest; weights stay."""

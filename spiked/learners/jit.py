@@ -100,7 +100,23 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     ``(x + a * b) + c * d``, there is one way. The flags that assume no
     NaN and no infinity stay off, and so does the one for reciprocals, for the same reason.
     """
-    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})(function)
+    return _compile(function)
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`kernel` for what a kernel calls at every step or row: its code becomes part of the caller's.
+
+    A call would put each tuple of arrays on the stack, four hundred words for the state of a network, and count a
+    reference to each array, atomically: more than the work of most functions of a step. In return it only looks at
+    arrays that the caller keeps: it makes none, returns none, and copies none by ``a[:] = b`` (they may overlap, for
+    which Numba would make a third) but by a loop. Nor does it sum floats, as there is code of it in several kernels.
+    """
+    return _compile(function, forceinline=True, _nrt=False)
+
+
+def _compile(function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
+    fastmath = {"reassoc", "contract", "nsz"}
+    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, **options)(function)
     if CACHE_DIR is not None and not numba.config.DISABLE_JIT:
         with contextlib.suppress(Exception):
             numba.config.CACHE_DIR = str(CACHE_DIR)

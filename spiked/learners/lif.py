@@ -188,6 +188,13 @@ def rest_lif(state: LifState) -> None:
         array[...] = 0
 
 
+def copy_state(into: LifState, source: LifState) -> None:
+    """Bring dynamics to where others of the same layout, or of fewer outputs, stand; the rest stays as it is."""
+    arrays: dict[str, NDArray] = into._asdict()
+    for name, theirs in source._asdict().items():
+        arrays[name][..., : theirs.shape[-1]] = theirs
+
+
 def layer_weight(net: Lif, layer: int) -> NDArray[np.floating]:
     """The weights of one layer as a view, float[rows, n]: those from below, then the recurrent ones."""
     flat = net.weight[net.w_at[layer] : net.w_at[layer + 1]]

@@ -9,36 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.averaged import AveragedCopy
-from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps, check_inputs, silent_cues
+from spiked.learners.contract import (
+    CLOSE,
+    NO_VALUES,
+    UNLABELLED,
+    Cues,
+    Readouts,
+    Steps,
+    check_inputs,
+    check_range,
+    silent_cues,
+)
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.lif import Lif, layer_weight
-from spiked.learners.rehearsal import PIECE, Rehearsal
+from spiked.learners.methods import Method
+from spiked.learners.rehearsal import PIECE, SIDE, Rehearsal
 from spiked.learners.state import StateMixin
 from spiked.learners.windows import join_readouts, windows
-
-
-class Method(Protocol):
-    """A countermeasure that acts on the weights whenever a window has taught."""
-
-    name: str
-
-    def taught(self, learner: GradientLearner) -> None:
-        """Take in, or change, the weights that the window left behind."""
-        ...
-
-    def grow(self, learner: GradientLearner) -> None:
-        """Make room for the outputs that the learner has now."""
-        ...
-
-    def arrays(self) -> dict[str, NDArray]:
-        """All that the future depends on."""
-        ...
 
 
 class MemoryLearner(StateMixin):
@@ -122,26 +114,68 @@ class MemoryLearner(StateMixin):
                 start = end
 
     def _learn(self, part: Steps, cues: Cues) -> Readouts:
-        """Steps in which nothing closes but, perhaps, with the last."""
+        """Steps that are new, in which nothing closes but, perhaps, with the last."""
         before = self.inner.updates
-        said = self.inner.run(part, cues)
-        self._after_window(before)
+        for method in self._acting():
+            method.heard(self.inner, part, cues)
         if self.rehearsal:
             self.rehearsal.open.note(part)
-            if cues.flags[-1] & CLOSE:
-                self.rehearsal.close(int(cues.labels[-1]) if self.inner.updates > before else UNLABELLED)
+        said = self._run(part, cues)
+        if cues.flags[-1] & CLOSE:
+            self._closed(int(cues.labels[-1]), before)
+        return said
+
+    def _closed(self, label: int, updates_before: int) -> None:
+        """A window of new steps has closed: what is shown again for it."""
+        taught = self.inner.updates > updates_before
+        if self.rehearsal:
+            self.rehearsal.close(label if taught else UNLABELLED)
+        for made in [method.rehearsals(self.inner) for method in self._acting() if taught]:
+            for steps, cues in made:
+                with self.inner.aside():
+                    self._run(steps, cues)
+
+    def _acting(self) -> tuple[Method, ...]:
+        """The methods; at a rate of 0 nothing may move, and none has its turn."""
+        return self.methods if self.inner.rate else ()
+
+    def _run(self, part: Steps, cues: Cues) -> Readouts:
+        """Let the learner run a part that ends where its window does, or before."""
+        if not self._acting() or not cues.flags[-1] & CLOSE:
+            before = self.inner.updates
+            said = self.inner.run(part, cues)
+            self._after_window(before)
+            return said
+        flags = cues.flags.copy()
+        flags[-1] = 0  # the window is left open, for the methods to see it before it closes
+        said = self.inner.run(part, cues._replace(flags=flags))
+        return join_readouts(
+            [said, self._close(int(cues.labels[-1]), cues.values)], cues, self.n_out, said.spikes.shape[1]
+        )
+
+    def _close(self, label: int, values: NDArray[np.float32]) -> Readouts:
+        """Close the window, and let the methods have their turns before and after."""
+        before, rate = self.inner.updates, self.inner.rate
+        for method in self._acting():
+            method.closing(self.inner, label, values)
+        try:
+            said = self.inner.conclude(label, values)
+            self._after_window(before)
+        finally:
+            self.inner.rate = rate
         return said
 
     def _rehearse(self, n_steps: int) -> int:
         """Show again what is due, up to so many steps; how many were left."""
         assert self.rehearsal is not None
         while n_steps > 0:
-            before = self.inner.updates
-            shown = self.rehearsal.show(self.inner, n_steps)
-            if not shown:
+            again = self.rehearsal.next(n_steps)
+            if again is None:
                 break
-            self._after_window(before)
-            n_steps -= shown
+            steps, cues, begins = again
+            with self.inner.aside(SIDE, rest=begins):
+                self._run(steps, cues)
+            n_steps -= steps.n
         return n_steps
 
     def settle(self) -> None:
@@ -156,13 +190,12 @@ class MemoryLearner(StateMixin):
         if not learn:
             self._stop_learning()
             return self.mean.conclude(label) if self.mean else self.inner.conclude(label, values, False)
+        check_range("label", np.array([label], np.int32), UNLABELLED, self.inner.n_labels(values))
         self._catch_up()
         before = self.inner.updates
         shown = self.mean.conclude(label) if self.mean else None
-        said = self.inner.conclude(label, values)
-        self._after_window(before)
-        if self.rehearsal:
-            self.rehearsal.close(label if self.inner.updates > before else UNLABELLED)
+        said = self._close(label, values)
+        self._closed(label, before)
         return shown or said
 
     def recall(self, steps: Steps, cues: Cues) -> None:
@@ -188,7 +221,7 @@ class MemoryLearner(StateMixin):
             self._lags = lags
 
     def _after_window(self, updates_before: int) -> None:
-        """Let the methods have their turn, if a window has taught; at a rate of 0 nothing may move."""
+        """Let the methods have their turn, if a window has taught."""
         if self.inner.updates == updates_before or self.inner.rate == 0:
             return
         for method in self.methods:

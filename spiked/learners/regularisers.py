@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from spiked.learners.jit import kernel
+from spiked.learners.jit import inlined, kernel
 
 MEAN_MS = 500.0
 
@@ -65,7 +65,7 @@ def penalise(penalty, rate_hz, direct):  # type: ignore[no-untyped-def]
         direct[j] += common - 2.0 * penalty.lower / n * max(0.0, penalty.lower_hz - rate_hz[j])
 
 
-@kernel
+@inlined
 def follow_rates(state, rate_hz, keep, step_s):  # type: ignore[no-untyped-def]
     """Move the running rates of all neurons on by a step of `step_s` seconds."""
     for j in range(len(rate_hz)):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues
+from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Steps
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.open_window import OpenWindow
 from spiked.learners.reservoir import Reservoir, unpack_steps
@@ -67,27 +67,24 @@ class Rehearsal:
         elif self.open.keep(self.store, label) and len(self.store):
             self._at[DUE] = min(self._at[DUE] + self.per_window, MAX_DUE * self.per_window)
 
-    def show(self, learner: GradientLearner, n_steps: int) -> int:
-        """Show up to `n_steps` of one window, whose end teaches; how many were shown, 0 where none is due."""
+    def next(self, n_steps: int) -> tuple[Steps, Cues, bool] | None:
+        """Up to `n_steps` of one window, its cues, and whether it begins with them; None where none is due."""
         at = self._at
         if at[DONE] == at[N_STEPS]:
             if not at[DUE]:
-                return 0
+                return None
             at[DUE] -= 1
             packed, length, label = self.store.get(self.store.pick())
             self._again[: len(packed)] = packed
             at[[BYTES, N_STEPS, DONE, LABEL]] = 0, length, 0, label
-        begins = at[DONE] == 0
+        begins = bool(at[DONE] == 0)
         n = min(n_steps, int(at[N_STEPS] - at[DONE]))
         steps, size = unpack_steps(self._again[at[BYTES] :], n)
         at[BYTES] += size
         at[DONE] += n
-        ends = bool(at[DONE] == at[N_STEPS])
         flags = np.zeros(n, np.uint8)
-        flags[-1] = CLOSE if ends else 0
-        with learner.aside(SIDE, rest=bool(begins)):
-            learner.run(steps, Cues(flags, np.full(n, at[LABEL], np.int32), NO_VALUES))
-        return n
+        flags[-1] = CLOSE if at[DONE] == at[N_STEPS] else 0
+        return steps, Cues(flags, np.full(n, at[LABEL], np.int32), NO_VALUES), begins
 
     def grow(self, learner: GradientLearner) -> None:
         """Make room for the classes that the learner has now."""

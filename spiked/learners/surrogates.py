@@ -25,7 +25,7 @@ import math
 import numpy as np
 
 from spiked.learners.counter import word
-from spiked.learners.jit import kernel
+from spiked.learners.jit import inlined, kernel
 
 SURROGATES = ("fast_sigmoid", "sigmoid", "triangular", "spike", "noisy_spike")
 NOISY_SPIKE = 4
@@ -46,7 +46,7 @@ def surrogate(kind, v, slope):  # type: ignore[no-untyped-def]
     return 1.0 if v > 0 else slope
 
 
-@kernel
+@inlined
 def surrogate_row(kind, v, slope, psi):  # type: ignore[no-untyped-def]
     """`surrogate` of many: ``psi = surrogate(kind, v, slope)``, in the type of `v`; `slope` is float[1] of that type.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -10,15 +11,22 @@ from numpy.typing import NDArray
 
 from spiked.io.binner import BinnerSpec
 from spiked.io.events import Geometry
-from spiked.learners.copies import CopiesLearner, neighbours
+from spiked.learners.cascade import Cascade
+from spiked.learners.copies import neighbours
+from spiked.learners.drift import DriftAlarm
 from spiked.learners.fixed import FixedLearner, FixedSpec
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.gradient_spec import GradientSpec
+from spiked.learners.head_memory import HeadMemoryLearner
 from spiked.learners.lif import LayerSpec, Lif, layer_weight, make_lif
 from spiked.learners.local_fields import local_fields
 from spiked.learners.memory import MemoryLearner
+from spiked.learners.methods import Method
+from spiked.learners.novelty import Novelty
 from spiked.learners.objectives import NEEDS_SPIKES
+from spiked.learners.penalties import OnlineEwc, SynapticIntelligence
 from spiked.learners.perturbation import PerturbationLearner, PerturbationSpec
+from spiked.learners.pseudo import PseudoReplay
 from spiked.learners.receptive import GAIN, dense_weights, edge_fields
 from spiked.learners.regularisers import Regularisers
 from spiked.learners.rehearsal import Rehearsal
@@ -29,7 +37,7 @@ from spiked.learners.stdp_rules import StdpSpec
 from spiked.service.config import ConfigError, Layer, Stream
 
 AnyLearner = (
-    FixedLearner | CopiesLearner | RtrlLearner | GradientLearner | MemoryLearner | FullRtrlLearner
+    FixedLearner | HeadMemoryLearner | RtrlLearner | GradientLearner | MemoryLearner | FullRtrlLearner
     | PerturbationLearner | StdpLearner
 )  # fmt: skip
 
@@ -72,7 +80,7 @@ def _build(stream: Stream, n_classes: int | None) -> AnyLearner:
         return _build_stdp(stream, n_out)
     if network.head != "gradient":
         fixed = FixedSpec(network.head, tuple(network.trace_ms), network.ridge)
-        return _with_copies(FixedLearner(build_network(stream), n_out, fixed, stream.dt_ms), stream)
+        return _remembering(FixedLearner(build_network(stream), n_out, fixed, stream.dt_ms), stream)
     fires = learning.objective in NEEDS_SPIKES or network.decoder != "membrane"
     read_out = LayerSpec(max(1, n_out) * network.population, network.tau_out_ms, 1.0 if fires else math.inf)
     net = build_network(stream, read_out)
@@ -134,15 +142,30 @@ def _build(stream: Stream, n_classes: int | None) -> AnyLearner:
     if "replay" in memory.methods:
         rehearsal = Rehearsal(learner, int(memory.budget_mb * 1e6), memory.replay_windows, network.seed)
     windows = memory.average_windows if "average" in memory.methods else 0
-    return MemoryLearner(learner, average_windows=windows, rehearsal=rehearsal)
+    return MemoryLearner(learner, _methods(learner, stream), windows, rehearsal)
 
 
-def _with_copies(learner: FixedLearner, stream: Stream) -> FixedLearner | CopiesLearner:
-    if "copies" not in stream.memory.methods:
+def _methods(learner: GradientLearner, stream: Stream) -> tuple[Method, ...]:
+    """What acts when a window has taught, in the order of this table."""
+    m, dt_ms, seed = stream.memory, stream.dt_ms, stream.network.seed
+    known: dict[str, Callable[[], Method]] = {
+        "novelty": lambda: Novelty(learner, m.novelty_power, m.novelty_most),
+        "pseudo": lambda: PseudoReplay(learner, m.pseudo_windows, dt_ms=dt_ms, seed=seed),
+        "ewc": lambda: OnlineEwc(learner, m.ewc_strength),
+        "si": lambda: SynapticIntelligence(learner, m.si_strength),
+        "cascade": lambda: Cascade(learner, m.cascade_levels, m.cascade_coupling),
+    }
+    return tuple(make() for name, make in known.items() if name in m.methods)
+
+
+def _remembering(learner: FixedLearner, stream: Stream) -> FixedLearner | HeadMemoryLearner:
+    memory, grid = stream.memory, binner_spec(stream).grid
+    if not memory.methods:
         return learner
-    grid = binner_spec(stream).grid
-    shifts = [shift for px in stream.memory.copies_px for shift in neighbours(grid.width, grid.height, px)]
-    return CopiesLearner(learner, (grid.width, grid.height, grid.planes), shifts)
+    px = memory.copies_px if "copies" in memory.methods else []
+    shifts = [shift for distance in px for shift in neighbours(grid.width, grid.height, distance)]
+    drift = DriftAlarm() if "drift" in memory.methods else None
+    return HeadMemoryLearner(learner, (grid.width, grid.height, grid.planes), shifts, drift)
 
 
 def _build_stdp(stream: Stream, n_out: int) -> StdpLearner:

@@ -194,10 +194,19 @@ class Learning(Section):
 class Memory(Section):
     """``[memory]``: methods against forgetting, beyond what the head brings, and the settings of each."""
 
-    methods: list[Literal["average", "copies", "replay"]] = field(default_factory=list)
+    methods: list[Literal["average", "cascade", "copies", "drift", "ewc", "novelty", "pseudo", "replay", "si"]] = field(
+        default_factory=list
+    )
     average_windows: Annotated[float, Meta(ge=1)] = 50.0
     replay_windows: Annotated[int, Meta(ge=1, le=64)] = 4
     budget_mb: Annotated[float, Meta(ge=0.01, le=1024)] = 4.0
+    ewc_strength: NotNegative = 30.0
+    si_strength: NotNegative = 0.03
+    cascade_levels: Annotated[int, Meta(ge=2, le=12)] = 6
+    cascade_coupling: NotNegative = 0.001
+    novelty_power: NotNegative = 1.0
+    novelty_most: Annotated[float, Meta(ge=1)] = 10.0
+    pseudo_windows: Annotated[int, Meta(ge=0, le=64)] = 2
     copies_px: Annotated[list[Count], Meta(min_length=1, max_length=3)] = field(default_factory=lambda: [1])
     exam_mb: Annotated[float, Meta(ge=0, le=1024)] = 2.0
     exam_every: Count = 4

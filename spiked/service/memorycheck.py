@@ -13,18 +13,20 @@ def check_memory(place: str, stream: Stream) -> None:
         where = f"{place}.methods[{k}]: {method!r}"
         if method in memory.methods[:k]:
             raise ConfigError(f"{where} stands twice")
-        if method == "copies":
+        if method in ("copies", "drift"):
             if learning.rule != "none":
-                raise ConfigError(f'{where} are examples for a head on fixed features: rule = "none"')
+                raise ConfigError(f'{where} is for a head on fixed features, rule = "none"; here "{learning.rule}"')
         elif not by_windows or learning.update != "window":
             raise ConfigError(
                 f'{where} acts on weights that learn by windows: rule = "eprop", or "rtrl" without recurrence; '
                 f'here rule = "{learning.rule}", update = "{learning.update}"'
             )
-        if method == "replay" and (network.outputs or learning.objective == "reward"):
-            raise ConfigError(f"{where} keeps windows by their class; outputs and rewards have none")
+        if method in ("replay", "pseudo") and (network.outputs or learning.objective == "reward"):
+            raise ConfigError(f"{where} shows windows again by their class; outputs and rewards have none")
         if method == "average" and learning.objective == "reward":
             raise ConfigError(f'{where} predicts with other weights than those that objective = "reward" is about')
+        if method == "novelty" and learning.objective == "reward":
+            raise ConfigError(f"{where} follows surprise: a reward says how good it was, not what was right")
     for k, px in enumerate(memory.copies_px):
         if px >= max(stream.width, stream.height) / stream.downsample:
             raise ConfigError(f"{place}.copies_px[{k}]: {px} moves all events off the sensor")

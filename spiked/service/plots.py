@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,28 +14,31 @@ if TYPE_CHECKING:
     from spiked.io.recordings import Recording
     from spiked.service.report import Report
 
+Target = Path | IO[bytes]
+"""Where a picture goes: a file by its name, or an open one, which takes PNG."""
 TIME_BINS = 400
 FLAT_HEIGHT, FLAT_PIXELS = 8, 4096
 """A sensor of so few rows and pixels is a cochlea: its picture is channels over time."""
 MAX_PANELS = 6
 
 
-def check_plot(path: str | Path) -> Path:
+def check_plot(path: str | Path, option: str = "--plot", endings: tuple[str, ...] = (".png", ".pdf", ".svg")) -> Path:
     """Make sure, before long work, that a picture can be drawn and written there; UsageError if not."""
     path = Path(path)
     try:
         import matplotlib  # noqa: F401
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: F401
     except ImportError:
-        raise UsageError("--plot needs matplotlib; pip install 'spiked[plots]'") from None
-    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise UsageError(f"--plot: {path}; a name ending in .png, .pdf or .svg")
+        raise UsageError(f"{option} needs matplotlib; pip install 'spiked[plots]'") from None
+    if path.suffix.lower() not in endings:
+        raise UsageError(f"{option}: {path}; a name ending in {', '.join(endings[:-1])} or {endings[-1]}")
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"--plot: {path}: no such folder")
+        raise UsageError(f"{option}: {path}: no such folder")
     return path
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure of so many inches, of no window system."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -44,7 +47,14 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _save(figure: Any, path: Path) -> None:
+def running_mean(right: NDArray, window: int) -> tuple[NDArray, NDArray]:
+    """Samples seen, and the share (%) that was right of the last `window`."""
+    mean = np.convolve(np.asarray(right, float), np.ones(window) / window, "valid")
+    return np.arange(window, len(right) + 1), 100 * mean
+
+
+def save_figure(figure: Any, path: Target) -> None:
+    """Write a figure; RunError of one line where it cannot be."""
     try:
         figure.savefig(path, dpi=120)
     except OSError as error:
@@ -68,7 +78,7 @@ def plot_recording(path: Path, recording: Recording, t_first_us: int, t_last_us:
             cell, cells = (pixel * bins + when, g.width * g.height * bins) if flat else (pixel, g.width * g.height)
             image[p] += np.bincount(cell[of], minlength=cells).reshape(image[p].shape)
     seconds = (bins * width_us) * 1e-6
-    figure = _figure(9, 7)
+    figure = new_figure(9, 7)
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1))
     if flat:
         shown = upper.imshow(
@@ -93,7 +103,7 @@ def plot_recording(path: Path, recording: Recording, t_first_us: int, t_last_us:
         lower.plot(at, rate[p] / width_us * 1e3, color=color, label=name, linewidth=0.9)
     lower.set(xlabel="time (s)", ylabel="events per ms", xlim=(0, seconds))
     lower.legend(loc="upper right")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_checkpoint(path: Path, told: dict[str, Any], arrays: dict[str, NDArray]) -> None:
@@ -112,7 +122,7 @@ def plot_checkpoint(path: Path, told: dict[str, Any], arrays: dict[str, NDArray]
                     panels.append((f"{stream}: norm of {short}, by class", norms, classes))
                 elif short == "net.weight":
                     panels.append((f"{stream}: {short}, {array.size} values", array.ravel(), []))
-    figure = _figure(9, 3 * max(1, min(len(panels), MAX_PANELS)))
+    figure = new_figure(9, 3 * max(1, min(len(panels), MAX_PANELS)))
     figure.suptitle(f"{told['name']}, {told['bytes'] / 1e6:.1f} MB")
     if not panels:
         figure.text(0.5, 0.5, "nothing learnt that can be drawn", ha="center")
@@ -125,17 +135,16 @@ def plot_checkpoint(path: Path, told: dict[str, Any], arrays: dict[str, NDArray]
             axis.hist(values, bins=100, log=True)
             axis.set(ylabel="synapses")
         axis.set_title(title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def plot_report(path: Path, report: Report) -> None:
+def plot_report(path: Target, report: Report) -> None:
     """Draw an evaluation: learning curve, confusion, and each class's accuracy with what was forgotten."""
     n, right = len(report.classes), report.train.right.astype(float)
-    figure = _figure(14, 4.4)
+    figure = new_figure(14, 4.4)
     curve, table, bars = figure.subplots(1, 3)
     window = max(1, min(100, len(right) // 5))
-    running = np.convolve(right, np.ones(window) / window, "valid")
-    curve.plot(np.arange(window, len(right) + 1), 100 * running, label=f"before it was told, mean of {window}")
+    curve.plot(*running_mean(right, window), label=f"before it was told, mean of {window}")
     checks = [(c.after, 100 * c.accuracy) for c in report.checks if c.accuracy is not None]
     if checks:
         curve.plot(*zip(*checks), "o-", label="test split")
@@ -161,4 +170,4 @@ def plot_report(path: Path, report: Report) -> None:
     bars.set_xticks(ticks, [report.classes[k] for k in ticks], rotation=90 if n > 10 else 0)
     bars.set(ylabel="right (%)", ylim=(0, 102), title="by class")
     bars.legend(loc="lower right")
-    _save(figure, path)
+    save_figure(figure, path)

@@ -25,6 +25,12 @@ class Said:
         """Which were right."""
         return np.array(self.true, np.int64) == np.array(self.said, np.int64)
 
+    def extend(self, more: Said) -> None:
+        """Append what was said of another run."""
+        self.index += more.index
+        self.true += more.true
+        self.said += more.said
+
     def accuracy(self, part: slice = slice(None)) -> float | None:
         """Share that was right; None of nothing."""
         right = self.right[part]
@@ -55,7 +61,10 @@ class Check:
 
 @dataclass
 class Report:
-    """What an evaluation found. Accuracies are shares; lists by class follow `classes`."""
+    """What an evaluation found. Accuracies are shares; lists by class follow `classes`.
+
+    `state_bytes` is all that a learner keeps, `learnt_bytes` that without weights which a seed draws and no rule moves.
+    """
 
     dataset: str
     stream: str
@@ -72,6 +81,9 @@ class Report:
     ready_s: float = 0.0
     us_per_step: float = 0.0
     state_bytes: int = 0
+    learnt_bytes: int = 0
+    network_seed: int = 0
+    split: str = "the set's own"
     weights_digest: str = ""
     warnings: list[str] = field(default_factory=list)
 

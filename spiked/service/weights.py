@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from spiked.service.build import AnyLearner
 
 LEARNT = ("n_out", "square", "average", "feedback", "net.beta", "memory.theta", "memory.windows", "memory.reward")
-"""What is learnt beside weights and a head's statistics, by its name in a learner's state."""
+"""What is learnt beside weights, by its name in a learner's state."""
+PARTS = (
+    "head.", "mean.weight", "mean.age", "ewc.", "si.", "cascade.", "novelty.", "pseudo.", "replay.store.", "drift.",
+)  # fmt: skip
+"""The same, by how its name begins: a head's statistics, and what works against forgetting."""
 
 
 class WeightNorms:
@@ -42,6 +46,6 @@ def weight_digest(learner: AnyLearner) -> str:
     for layer in range(len(learner.net.threshold)):
         crc = zlib.crc32(learner.weights(layer).tobytes(), crc)
     for name, array in sorted(learner.state().items()):
-        if name in LEARNT or name.startswith("head."):
+        if name in LEARNT or name.startswith(PARTS):
             crc = zlib.crc32(array.tobytes(), zlib.crc32(name.encode(), crc))
     return f"{crc:08x}"

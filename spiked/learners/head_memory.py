@@ -1,0 +1,187 @@
+"""Around a streaming head on fixed features: every example several times, and letting the past go when all changes.
+
+Copies: networks beside the live one run on the same steps, each with all events shifted by a pixel or so (`copies`).
+Where a window closes with a label, the head takes the features of the live network, then those of each copy.
+Predictions are the live network's alone. What the head knows of a class so covers more than it was shown; statistics
+that do not depend on the order of the data still do not. A step costs an inference more for each copy while the stream
+learns, and nothing while it does not; a window costs the head one example more for each; the memory is the dynamics of
+the copies (the weights are shared).
+
+Drift: the errors before learning are watched (`drift`). When there are too many to be chance, the statistics count for
+`FADE` of what they did (`discriminant.fade`): predictions stay as they are, and what comes now weighs the more. That
+costs nothing to speak of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps, check_inputs, silent_cues
+from spiked.learners.copies import Shift, shift_steps, shift_table
+from spiked.learners.discriminant import Discriminant, fade
+from spiked.learners.drift import DriftAlarm
+from spiked.learners.fixed import FixedLearner
+from spiked.learners.lif import Lif
+from spiked.learners.state import StateMixin
+from spiked.learners.windows import join_readouts, windows
+
+FADE = 0.02
+"""What the past counts for after an alarm."""
+LEAST_EXAMPLES = 20
+"""Errors of a class count once it has been shown so often."""
+
+
+class HeadMemoryLearner(StateMixin):
+    """Fixed features and a streaming head that learns from shifted copies too, and lets the past go when all changes.
+
+    Parameters
+    ----------
+    live : the learner; owned from here on.
+    size : width, height and planes of the sensor's grid.
+    shifts : of the copies; none: no copies.
+    drift : watches the errors; None: nobody does.
+    """
+
+    rate = 0.0
+
+    def __init__(
+        self,
+        live: FixedLearner,
+        size: tuple[int, int, int],
+        shifts: Sequence[Shift] = (),
+        drift: DriftAlarm | None = None,
+    ) -> None:
+        if size[0] * size[1] * size[2] != live.n_in:
+            raise ValueError(f"a grid of {size} has not {live.n_in} channels")
+        self.live, self.drift = live, drift
+        self.copies = [live.twin() for _ in shifts]
+        self._tables = [shift_table(*size, shift) for shift in shifts]
+        self._lags = np.zeros(1, np.uint8)  # 1: the copies stood still while the live network ran
+
+    @property
+    def net(self) -> Lif:
+        """Layout and weights, which the copies share."""
+        return self.live.net
+
+    @property
+    def head(self) -> Discriminant:
+        """Statistics of the head, which the copies share."""
+        return self.live.head
+
+    @property
+    def n_in(self) -> int:
+        """Channels."""
+        return self.live.n_in
+
+    @property
+    def n_out(self) -> int:  # type: ignore[override]
+        """Classes."""
+        return self.live.n_out
+
+    def step(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
+        """Advance by exactly one step."""
+        if steps.n != 1:
+            raise ValueError(f"step() takes 1 step, not {steps.n}")
+        return self.run(steps, cues, learn)
+
+    def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
+        """Advance by many steps: in one compiled call, or, while learning, some for each window."""
+        cues = silent_cues(steps.n) if cues is None else cues
+        if not learn:
+            self._lags[0] = 1
+            return self.live.run(steps, cues, False)
+        check_inputs(steps, cues, self.n_in, self.n_out)
+        self._catch_up()
+        shifted = [shift_steps(steps, table) for table in self._tables]
+        said = []
+        for a, b in windows(cues):
+            part = Cues(cues.flags[a:b], cues.labels[a:b], cues.values)
+            known = self.live.head.examples.copy()
+            said.append(self.live.run(steps.slice(a, b), part))
+            self._judge(said[-1], known)
+            closing = part._replace(flags=part.flags & np.uint8(CLOSE))  # what else is read out, nobody hears
+            for copy, its_steps in zip(self.copies, shifted):
+                copy.run(its_steps.slice(a, b), closing)
+        return join_readouts(said, cues, self.n_out, len(self.net.threshold))
+
+    def conclude(
+        self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
+    ) -> Readouts:
+        """Read out and close the window now, between two steps."""
+        known = self.live.head.examples.copy()
+        said = self.live.conclude(label, values, learn)
+        if learn:
+            self._judge(said, known)
+            self._catch_up()
+            for copy in self.copies:
+                copy.conclude(label, values)
+        return said
+
+    def recall(self, steps: Steps, cues: Cues) -> None:
+        """Learn from kept steps on a side state, from rest."""
+        with self.aside():
+            self.run(steps, cues)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let all that happens inside happen on a side state, from rest; the live dynamics stand still."""
+        lags, self._lags = self._lags, np.zeros(1, np.uint8)
+        try:
+            with ExitStack() as asides:
+                for each in (self.live, *self.copies):
+                    asides.enter_context(each.aside())
+                yield
+        finally:
+            self._lags = lags
+
+    def _judge(self, said: Readouts, known: NDArray[np.float64]) -> None:
+        """Hold the prediction at a window's end against its label; let the past go if too much was wrong of late."""
+        if self.drift is None or not len(said.at) or not said.flags[-1] & CLOSE:
+            return
+        label = int(said.labels[-1])
+        if label != UNLABELLED and not known[label]:
+            self.drift.begin_anew()  # with a class more the task is harder than it was
+        if label == UNLABELLED or known[label] < LEAST_EXAMPLES * (1 + len(self.copies)):
+            return  # of a new class little is known: that is no drift
+        if self.drift.judge(bool(np.argmax(said.scores[-1]) != label)):
+            fade(self.live.head, FADE)
+
+    def _catch_up(self) -> None:
+        """Begin to learn again: the copies were left behind, and begin at rest."""
+        if self._lags[0]:
+            for copy in self.copies:
+                copy.reset()
+            self._lags[0] = 0
+
+    def reset(self) -> None:
+        """Dynamics to rest; weights and statistics stay."""
+        for each in (self.live, *self.copies):
+            each.reset()
+        self._lags[0] = 0
+
+    def grow(self, n_out: int) -> None:
+        """Add classes that nothing is known of yet."""
+        self.live.grow(n_out)
+        for copy in self.copies:
+            copy.share(self.live)
+
+    def weights(self, layer: int) -> NDArray:
+        """The weights of a layer, or (after the last) those of the head."""
+        return self.live.weights(layer)
+
+    def layer_activity(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Steps since each neuron last fired, and where each layer begins."""
+        return self.live.layer_activity()
+
+    def arrays(self) -> dict[str, NDArray]:
+        """All that the future depends on, by name."""
+        arrays = self.live.arrays() | {"copies.lags": self._lags}
+        if self.drift:
+            arrays |= {f"drift.{name}": array for name, array in self.drift.arrays().items()}
+        for k, copy in enumerate(self.copies):
+            arrays |= {f"copies.{k}.{name}": array for name, array in copy.dynamics().items()}
+        return arrays
