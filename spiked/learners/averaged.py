@@ -12,6 +12,8 @@ A step costs one more inference; a window one pass over the weights; the memory 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -123,6 +125,18 @@ class AveragedCopy:
             share = self._share[: int(net.sizes[layer + 1])]
             share[:] = np.maximum(1 / self.windows, 1 / (self.age if top else self.age[0]))
             _approach(layer_weight(self.net, layer).reshape(-1), layer_weight(net, layer).reshape(-1), share)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let all that happens inside happen on a side state, from rest; the live dynamics stand still."""
+        live = self.state, self.dec
+        self.state = make_lif_state(self.net)
+        self.dec = self.dec._replace(**{k: getattr(self.dec, k).copy() for k in ("score", "first", "clock")})
+        decode_rest(self.dec)
+        try:
+            yield
+        finally:
+            self.state, self.dec = live
 
     def reset(self) -> None:
         """Dynamics to rest."""

@@ -14,8 +14,8 @@ costs nothing to speak of.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,12 +123,20 @@ class HeadMemoryLearner(StateMixin):
 
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest."""
-        lags, self._lags = self._lags, np.zeros(1, np.uint8)
-        with ExitStack() as asides:
-            for each in (self.live, *self.copies):
-                asides.enter_context(each.aside())
+        with self.aside():
             self.run(steps, cues)
-        self._lags = lags
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let all that happens inside happen on a side state, from rest; the live dynamics stand still."""
+        lags, self._lags = self._lags, np.zeros(1, np.uint8)
+        try:
+            with ExitStack() as asides:
+                for each in (self.live, *self.copies):
+                    asides.enter_context(each.aside())
+                yield
+        finally:
+            self._lags = lags
 
     def _judge(self, said: Readouts, known: NDArray[np.float64]) -> None:
         """Hold the prediction at a window's end against its label; let the past go if too much was wrong of late."""

@@ -8,7 +8,7 @@ mean of its weights (`averaged`) where that is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,6 +204,21 @@ class MemoryLearner(StateMixin):
         with self.inner.aside(), self.rehearsal.open.aside() if self.rehearsal else nullcontext():
             for a, b in windows(cues):
                 self._learn(steps.slice(a, b), Cues(cues.flags[a:b], cues.labels[a:b], cues.values))
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let all that happens inside happen on a side state, from rest; the live dynamics stand still."""
+        lags, self._lags = self._lags, np.zeros(1, np.uint8)
+        try:
+            with ExitStack() as asides:
+                asides.enter_context(self.inner.aside())
+                if self.mean:
+                    asides.enter_context(self.mean.aside())
+                if self.rehearsal:
+                    asides.enter_context(self.rehearsal.open.aside())
+                yield
+        finally:
+            self._lags = lags
 
     def _after_window(self, updates_before: int) -> None:
         """Let the methods have their turn, if a window has taught."""

@@ -38,6 +38,18 @@ class OpenWindow:
             store.add(self._bytes[:size], n, label)
         return bool(n)
 
+    def take(self, store: Reservoir) -> tuple[NDArray[np.uint8], int] | None:
+        """Give the window away as it is packed, with its number of steps, and begin the next.
+
+        None where there is none; one that is too large counts with `store`, which would not have it.
+        """
+        size, n = self._at.tolist()
+        self.drop()
+        if n and size == TOO_LARGE:
+            store.refuse()
+            return None
+        return (self._bytes[:size].copy(), n) if n else None
+
     def drop(self) -> None:
         """Let the window go."""
         self._at[:] = 0

@@ -71,7 +71,7 @@ class CheckpointStore:
     Parameters
     ----------
     directory : made where it is missing (mode 0700).
-    keep : how many of the newest stay.
+    keep : how many of the newest stay; one more where none of them is good.
     clock : Unix time in seconds.
 
     Raises
@@ -161,6 +161,22 @@ class CheckpointStore:
                 raise unreadable
             return None
 
+    def load_good(self) -> Loaded | None:
+        """Load the newest checkpoint that is labelled good and verifies, or the newest where none is."""
+        with self._lock:
+            for name in reversed(self.names()):
+                if self._is_good(name):
+                    with suppress(CheckpointError):  # damaged, and set aside by now: the next older one
+                        return self.load(name)
+            return self.load()
+
+    def _is_good(self, name: str) -> bool:
+        """Whether a checkpoint's record says that it is good; one that says nothing is."""
+        try:
+            return bool(read_manifest(self.directory / (name + JSON)).record.get("good", True))
+        except (DamagedError, OSError):
+            return False
+
     def size_bytes(self) -> int:
         """Bytes of the newest checkpoint, both files; 0 where there is none."""
         return self._newest_bytes
@@ -207,7 +223,13 @@ class CheckpointStore:
         self._note_newest()
 
     def _prune(self) -> None:
-        for name in self.names()[: -self.keep]:
+        """Keep the newest, and, where none of them is good, the newest good one."""
+        names = self.names()
+        old, kept = names[: -self.keep], names[-self.keep :]
+        if old and not any(map(self._is_good, reversed(kept))):
+            spared = next((name for name in reversed(old) if self._is_good(name)), None)
+            old = [name for name in old if name != spared]
+        for name in old:
             for suffix in (JSON, DATA):  # the commit point first, so that no half looks whole
                 _try(self.directory / (name + suffix), lambda path: path.unlink(missing_ok=True))
 

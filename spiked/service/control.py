@@ -156,7 +156,7 @@ class Control:
         name = request.get("name")
         if name is not None and name not in d.store.names():
             raise RequestError(f"name: {name!r}; allowed: {', '.join(d.store.names()) or 'none written yet'}")
-        loaded = d.store.load(name)
+        loaded = d.store.load(name) if name is not None else d.store.load_good()
         if loaded is None:
             raise RequestError("there is no checkpoint to go back to")
         for stream in self._streams(request):
@@ -164,7 +164,7 @@ class Control:
             key = stream.id, "request"
             d.stats.rollbacks[key] = d.stats.rollbacks.get(key, 0) + 1
         d.checkpoint()  # else a restart would undo it: the newest checkpoint is what it continues from
-        return {"name": loaded.name}
+        return {"name": loaded.name, "good": loaded.record.get("good", True)}
 
     def _freeze(self, request: dict[str, Any]) -> dict[str, Any]:
         return self._learn(request, False)
@@ -175,7 +175,7 @@ class Control:
     def _learn(self, request: dict[str, Any], learning: bool) -> dict[str, Any]:
         _known(request, ("stream",))
         for stream in self._streams(request):
-            stream.learning = learning
+            _let_learn(stream, learning)
         return {"learning": learning}
 
     def _set(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class Control:
             if rate is not None:
                 stream.learner.rate = float(rate)
             if learning is not None:
-                stream.learning = learning
+                _let_learn(stream, learning)
         return {}
 
     def _reset(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -241,6 +241,12 @@ def _known(request: dict[str, Any], keys: tuple[str, ...]) -> None:
             raise RequestError(f"{key}: unknown key of {request.get('do')!r}; allowed: {', '.join(keys) or 'none'}")
 
 
+def _let_learn(stream: Stream, learning: bool) -> None:
+    if stream.care:
+        stream.care.learning_set(stream, learning)
+    stream.learning = learning
+
+
 def _stream_status(stream: Stream) -> dict[str, Any]:
     s, p = stream.stats, stream.position
     accuracy = None if math.isnan(s.accuracy) else round(s.accuracy, 4)
@@ -249,5 +255,6 @@ def _stream_status(stream: Stream) -> dict[str, Any]:
         "classes": stream.classes, "learning": stream.learning, "rate": stream.learner.rate, "accuracy": accuracy,
         "events": s.events, "steps": s.steps, "updates": s.updates, "predictions": s.published, "lost": s.lost,
         "targets_waiting": len(stream.schedule), "events_waiting": stream.binner.waiting,
-        "weights_crc": stream.weight_digest(),
+        "weights_crc": stream.weight_digest(), "forgetting": round(stream.forgetting, 4),
+        "care": stream.care.summary(stream.classes) if stream.care else None,
     }  # fmt: skip

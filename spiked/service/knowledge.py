@@ -36,7 +36,7 @@ def capture(pipeline: Pipeline, absent: Absent | None = None) -> tuple[dict[str,
     for name, stream in pipeline.streams.items():
         arrays |= {f"{name}/{key}": array for key, array in stream_arrays(stream).items()}
         streams[name] = stream_record(stream) | {"digest": learner_digest(stream.config)}
-    return arrays, {"streams": streams}
+    return arrays, {"streams": streams, "good": all(s.care is None or s.care.good for s in pipeline.streams.values())}
 
 
 def restore(pipeline: Pipeline, arrays: dict[str, NDArray], record: dict[str, Any]) -> None:
@@ -67,6 +67,8 @@ def roll_back(pipeline: Pipeline, name: str, arrays: dict[str, NDArray], record:
 def stream_arrays(stream: Stream) -> dict[str, NDArray]:
     """Copies of all arrays that the future of a stream depends on."""
     parts = {"learner": stream.learner.state(), "binner": stream.binner.state(), "recall": stream.recall.state()}
+    if stream.care:
+        parts["care"] = stream.care.state()
     arrays = {f"{part}.{name}": array for part, state in parts.items() for name, array in state.items()}
     return arrays | {"values": stream.teaching.values.copy()}
 
@@ -77,6 +79,7 @@ def stream_record(stream: Stream) -> dict[str, Any]:
         "classes": list(stream.classes), "targets": stream.schedule.state(), **stream.position.state(),
         "last_final_us": stream.last_final_us, "last_close_us": stream.last_close_us, "learning": stream.learning,
         "rate": stream.learner.rate, "stats": stream.stats.state(),
+        "care": stream.care.record() if stream.care else None,
     }  # fmt: skip
 
 
@@ -94,6 +97,8 @@ def load_stream(stream: Stream, arrays: dict[str, NDArray], record: dict[str, An
     stream.last_final_us, stream.last_close_us = record["last_final_us"], record["last_close_us"]
     stream.learning, stream.learner.rate = record["learning"], record["rate"]
     stream.stats.load_state(record["stats"])
+    if stream.care and record.get("care"):
+        stream.care.load(_part(arrays, "care"), record["care"])
 
 
 def roll_back_stream(stream: Stream, arrays: dict[str, NDArray], record: dict[str, Any]) -> None:
@@ -109,6 +114,8 @@ def roll_back_stream(stream: Stream, arrays: dict[str, NDArray], record: dict[st
     stream.schedule.clear()  # its labels are numbers of the classes before
     stream.recall.mark_reset()
     stream.norms.forget()
+    if stream.care:
+        stream.care.begin_anew()
 
 
 def _learner(

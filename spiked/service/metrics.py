@@ -101,15 +101,15 @@ class SpikedCollector(Collector):
         forgetting = gauge("forgetting", "Mean over classes of best minus present accuracy")
         loss = gauge("loss", "Loss of labelled windows, exponential window")
         learning = gauge("learning_enabled", "1 if the stream learns")
-        by_class = gauge("class_accuracy", "Test-then-train accuracy of a class", ("class",))
+        by_class = gauge("class_accuracy", "Accuracy of a class by the exam", ("class",))
         for name, stream in self._streams():
             s = stream.stats
             for family, value in (
-                (lag, s.lag_s), (accuracy, s.accuracy), (forgetting, s.forgetting), (loss, s.loss),
+                (lag, s.lag_s), (accuracy, s.accuracy), (forgetting, stream.forgetting), (loss, s.loss),
                 (learning, float(stream.learning)),
             ):  # fmt: skip
                 family.add_metric([name], value)
-            for key, value in list(s.class_accuracy.items()):
+            for key, value in stream.class_accuracy.items():
                 by_class.add_metric([name, key], value)
         yield from (lag, accuracy, forgetting, loss, learning, by_class)
 
@@ -165,11 +165,12 @@ class SpikedCollector(Collector):
         written = CounterMetricFamily("spiked_checkpoints", "Checkpoints by result", labels=["result"])
         for result, count in d.checkpoints.items():
             written.add_metric([result], count)
-        rollbacks = CounterMetricFamily(
-            "spiked_rollbacks", "Returns to an older checkpoint", labels=["stream", "reason"]
-        )
-        for (stream, reason), count in list(d.rollbacks.items()):
-            rollbacks.add_metric([stream, reason], count)
+        rollbacks = CounterMetricFamily("spiked_rollbacks", "Returns to an older state", labels=["stream", "reason"])
+        for (name, reason), count in list(d.rollbacks.items()):
+            rollbacks.add_metric([name, reason], count)
+        for name, stream in self._streams():
+            for reason, count in list(stream.care.rollbacks.items()) if stream.care else ():
+                rollbacks.add_metric([name, reason], count)
         build = GaugeMetricFamily(
             "spiked_build_info", "What runs here; always 1", labels=["version", "python", "machine"]
         )

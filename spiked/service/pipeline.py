@@ -10,7 +10,8 @@ input: a message that cannot be used is counted under its reason. It knows no so
 is handed in), so `spiked eval` runs the very same path as the daemon.
 
 Beside the path stand `position` (which message comes next, and where its time lies), `teaching` (classes, targets,
-and what a late one still finds) and `knowledge` (a stream into a checkpoint and back).
+and what a late one still finds), `caretaker` (the exam, and harm undone) and `knowledge` (a stream into a checkpoint
+and back).
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from spiked.io.binner import Binner
 from spiked.io.events import EVENT_DTYPE, Events
 from spiked.io.wire import Header, Kind, Message, Target, WireError
 from spiked.learners.contract import CLOSE, UNLABELLED, Cues, Readouts, Steps
+from spiked.learners.windows import windows
 from spiked.service.build import AnyLearner, binner_spec, build_learner
+from spiked.service.caretaker import Caretaker
 from spiked.service.config import Config
 from spiked.service.config import Stream as StreamConfig
 from spiked.service.position import Position
@@ -81,6 +84,7 @@ class Stream:
         self.position = Position(config, spec.dt_us)
         self.stats = StreamStats(len(self.learner.net.threshold))
         self.norms = WeightNorms()
+        self.care = Caretaker(config, self.learner.n_out) if config.memory.exam_mb else None
         self.last_final_us = self.last_close_us = -1
 
     def take(self, message: Message, arrived_s: float) -> list[Prediction]:
@@ -138,7 +142,19 @@ class Stream:
             events = _NO_EVENTS
 
     def _compute(self, steps: Steps, cues: Cues, arrived_s: float) -> list[Prediction]:
-        """One compiled call for all steps, and what it said."""
+        """One compiled call for all steps, or, where somebody looks after what was learnt, one for each window."""
+        if self.care is None:
+            return self._compute_part(steps, cues, arrived_s)
+        out: list[Prediction] = []
+        for a, b in windows(cues):
+            part = Cues(cues.flags[a:b], cues.labels[a:b], cues.values)
+            self.care.note(steps.slice(a, b))
+            out += self._compute_part(steps.slice(a, b), part, arrived_s)
+            if part.flags[-1] & CLOSE:
+                self.care.closed(self, int(part.labels[-1]))
+        return out
+
+    def _compute_part(self, steps: Steps, cues: Cues, arrived_s: float) -> list[Prediction]:
         began = self.stats.clock()
         said = self.learner.run(steps, cues, self.learning)
         self.stats.ran(steps.n, self.stats.clock() - began)
@@ -163,6 +179,8 @@ class Stream:
             self.schedule.let_go(self.binner.next_step + 1)
         self.learner.reset()
         self.recall.mark_reset()
+        if self.care:
+            self.care.drop()
         return out
 
     def _conclude(self, label: int, arrived_s: float) -> list[Prediction]:
@@ -174,7 +192,10 @@ class Stream:
         if now_us == self.last_close_us:
             label = UNLABELLED  # this window has taught already
         said = self.learner.conclude(label, self.teaching.values, self.learning)
-        return self._publishable(said, self.binner.next_step, arrived_s)
+        out = self._publishable(said, self.binner.next_step, arrived_s)
+        if self.care:
+            self.care.closed(self, label)
+        return out
 
     def _teach(self, target: Target, head: Header, arrived_s: float) -> list[Prediction]:
         """Let a checked target hold from its t_first on, in the past or in the future."""
@@ -182,8 +203,8 @@ class Stream:
         self.stats.targets[name] = self.stats.targets.get(name, 0) + 1
         first, end, now = head.t_first // self.dt_us, self._end_step(head), self.binner.next_step
         if now is not None and end is not None and end <= now:
-            if label != UNLABELLED and self.learning:
-                self.teach_late(label, first, end)
+            if label != UNLABELLED and (self.learning or (self.care and self.care.held)):
+                self.teach_late(label, first, end, self.learning)
             return []
         out: list[Prediction] = []
         if now is not None and first <= now:
@@ -203,11 +224,19 @@ class Stream:
             self.learner.grow(len(self.classes))
         return label, name
 
-    def teach_late(self, label: int, first: int, end: int) -> None:
-        """Learn from steps that have run already, on a side state, as they would have taught then."""
+    def teach_late(self, label: int, first: int, end: int, learn: bool = True) -> None:
+        """Learn from steps that have run already, on a side state, as they would have taught then.
+
+        Without `learn` the label is only compared with what they are taken for.
+        """
         for steps, cues in self.teaching.late_cues(label, first, end):
-            self.learner.recall(steps, cues)
-            self.stats.updates += int(np.count_nonzero(cues.flags))
+            if self.care:
+                self.care.late(self, steps, cues, taught=False)
+            if learn:
+                self.learner.recall(steps, cues)
+                self.stats.updates += int(np.count_nonzero(cues.flags))
+            if self.care:
+                self.care.late(self, steps, cues, taught=True)
 
     def _publishable(self, said: Readouts, first: int, arrived_s: float) -> list[Prediction]:
         """Predictions from a run's read-outs; what a window taught is taken into the running accuracy."""
@@ -221,6 +250,8 @@ class Stream:
             self.last_close_us = t_us if closes else self.last_close_us
             self.last_final_us = t_us if final else self.last_final_us
             self.stats.spikes += said.spikes[k]
+            if self.care:
+                self.care.pulse.fired(said.spikes[k])
             if vectors:
                 number, name, confidence = UNLABELLED, "", 0.0
             elif not self.classes:
@@ -231,6 +262,8 @@ class Stream:
                 name, confidence = self.classes[number], float(probabilities[number])
             self.stats.predictions[name or "vector"] = self.stats.predictions.get(name or "vector", 0) + 1
             if closes and label != UNLABELLED:
+                if self.care:
+                    self.care.judge(label, number, scores, self.learning)
                 if self.teaching.by_reward:
                     self.stats.loss_of(-float(self.teaching.vectors[label][0]))
                 elif vectors:
@@ -246,6 +279,19 @@ class Stream:
             out.append(prediction)
             self.stats.published += 1
         return out
+
+    @property
+    def class_accuracy(self) -> dict[str, float]:
+        """Accuracy of each class by the exam (NaN before it was asked for one); without one, test-then-train."""
+        if self.care and self.care.exam:
+            now = self.care.exam.class_accuracy
+            return {name: now.get(k, float("nan")) for k, name in enumerate(self.classes)}
+        return dict(self.stats.class_accuracy)
+
+    @property
+    def forgetting(self) -> float:
+        """Mean over classes of best minus present accuracy."""
+        return self.care.exam.forgetting if self.care and self.care.exam else self.stats.forgetting
 
     def weight_digest(self) -> str:
         """Digest of everything learnt, and of nothing that passes."""

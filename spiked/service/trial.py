@@ -106,6 +106,9 @@ class Trial:
         report.network_seed = self.config.network.seed
         report.weights_digest = self.live.weight_digest()
         report.warnings = list(dict.fromkeys(self.dataset.warnings))  # a sample is loaded for each test
+        if self.live.care and self.live.care.rollbacks:
+            undone = ", ".join(f"{reason} ({n})" for reason, n in self.live.care.rollbacks.items())
+            report.warnings.append(f"stream {self.live.id!r}: learning did harm, which was undone: {undone}")
         if self.config.learning.update == "step":
             report.warnings.append(
                 'learning.update = "step" learns while the label is on: test-then-train figures have seen it'

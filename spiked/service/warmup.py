@@ -33,3 +33,5 @@ def warm_up(config: Config) -> None:
         scratch.handle(sender.reset(6 * dt_us))  # while a label is on
         live.learning = False
         scratch.handle(sender.reset(7 * dt_us))
+        if live.care and live.care.exam:
+            live.care.exam.try_out(live.learner)
