@@ -128,6 +128,13 @@ def test_what_is_said_to_be_planned_is_refused(heading: str, key: str) -> None:
         parse_config({"stream": [{"id": "a", "width": 4, "height": 4}], **raw})
 
 
+def test_every_method_against_forgetting_has_a_row() -> None:
+    rows = table(sections("continual.md")["What works against forgetting"])
+    field = next(f for f in msgspec.structs.fields(config.Memory) if f.name == "methods")
+    (choice,) = get_args(field.type)
+    assert sorted(name for r in rows for name in quoted(r["method"])) == sorted(get_args(choice))
+
+
 # metrics
 
 
