@@ -12,13 +12,27 @@ from prometheus_client import CollectorRegistry
 
 from spiked.io.events import Events, Geometry, make_events
 from spiked.io.sender import Sender
+from spiked.learners.contract import Steps
 from spiked.service.checkpoints import CheckpointStore
+from spiked.service.config import Memory
 from spiked.service.configfile import learner_digest, parse_config
 from spiked.service.control import _let_learn, _stream_status
-from spiked.service.guard import KNOWN, LATELY, LONG, SETTLED, Guard, at_least, at_most, by_chance, has_fallen
+from spiked.service.guard import (
+    KNOWN,
+    LATELY,
+    LONG,
+    SETTLED,
+    Guard,
+    at_least,
+    at_most,
+    by_chance,
+    has_fallen,
+    known_after,
+)  # fmt: skip
 from spiked.service.knowledge import capture, restore, roll_back
 from spiked.service.metrics import DaemonStats, SpikedCollector
 from spiked.service.pipeline import Pipeline, Stream
+from spiked.service.probe import ANEW, Probe
 from spiked.service.vitals import Vitals, trouble
 
 pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
@@ -90,7 +104,8 @@ MORE: dict[str, dict[str, Any]] = {
     **HEADS,
     "copies": {"methods": ["copies"]},
     "average and replay": {
-        "network": {"head": "gradient"}, "methods": ["average", "replay"], "budget_mb": 0.05, "replay_windows": 1,
+        "network": {"head": "gradient"}, "methods": ["average", "replay"], "average_windows": 20.0, "budget_mb": 0.05,
+        "replay_windows": 1,
     },
     "stdp": {"learning": {"rule": "stdp"}},
 }  # fmt: skip
@@ -502,3 +517,29 @@ def test_new_classes_do_not_count_at_first() -> None:
     for _ in range(KNOWN):
         guard.judge(3, 0, True)
     assert not guard.in_doubt and guard.settled
+
+
+def test_a_mean_of_many_windows_gives_a_new_class_time() -> None:
+    assert known_after(Memory()) == KNOWN
+    assert known_after(Memory(methods=["average"], average_windows=30.5)) == 31
+    assert known_after(Memory(methods=["average"], average_windows=2)) == KNOWN
+    slow, quick = Guard(30), Guard()
+    for guard in (slow, quick):
+        for k in range(200):
+            guard.judge(k % 2, k % 2, True)
+        for k in range(29):  # of two new classes nothing is known yet
+            guard.judge(2 + k % 2, k % 2, True)
+            guard.judge(2 + k % 2, k % 2, True)
+    assert quick.in_doubt and not slow.in_doubt
+
+
+def test_a_probe_is_given_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = pipeline().streams["cam0"]
+    began: list[int] = []
+    probe = Probe(stream.config, stream.learner.state(), {})
+    begin = probe._begin
+    monkeypatch.setattr(probe, "_begin", lambda state: (began.append(probe._shown), begin(state))[1])
+    empty = Steps(0, np.zeros(2, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    for _ in range(8 * ANEW):
+        probe.show(empty, 0)
+    assert began == [ANEW, 3 * ANEW, 7 * ANEW]

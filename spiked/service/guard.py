@@ -1,7 +1,8 @@
 """When did learning do harm? What the labels and the exam say, weighed against chance; `vitals` is the network's part.
 
 **Labels.** Each labelled window was predicted before it taught, so the share of agreements is that of a test. Only
-windows of classes that have been taught `KNOWN` times count: a new class is allowed to be unknown. What was usual is
+windows of classes that have been taught `KNOWN` times count: a new class is allowed to be unknown, and the longer where
+a mean of many windows predicts (`known_after`). What was usual is
 an exponential mean over windows that are older than the latest `LATELY`. Fewer agreements among those than chance
 explains put the labels *in doubt*: until that has passed nothing enters the exam and nothing counts as good.
 Agreements among the latest `LONG` that are no more than two draws without any relation would give are *harm*: nobody
@@ -20,6 +21,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+from spiked.service.config import Memory
 
 KNOWN = 10
 """Windows that a class has taught before its agreements count."""
@@ -45,6 +48,11 @@ FALLEN = 1e-3
 """Chance of so few right answers that says that the exam has fallen."""
 
 
+def known_after(memory: Memory) -> int:
+    """Windows that a class has taught before its agreements count: no fewer than a mean of the weights reaches back."""
+    return max(KNOWN, math.ceil(memory.average_windows)) if "average" in memory.methods else KNOWN
+
+
 def at_most(k: int, n: int, p: float) -> float:
     """Chance of at most `k` successes in `n` trials of chance `p`."""
     if k < 0:
@@ -66,6 +74,10 @@ def by_chance(pairs: Iterable[tuple[int, int]]) -> float:
 class Guard:
     """What one stream's labels say.
 
+    Parameters
+    ----------
+    known : windows that a class has taught before its agreements count.
+
     Attributes
     ----------
     usual : share of agreements that is usual.
@@ -74,7 +86,8 @@ class Guard:
     finite : whether the scores of the latest labelled window were.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: int = KNOWN) -> None:
+        self.known = known
         self.seen: dict[int, int] = {}
         self.begin_anew()
 
@@ -100,7 +113,7 @@ class Guard:
         """Take in a labelled window, and what was said before its label was used."""
         seen = self.seen.get(label, 0)
         self.seen[label] = seen + taught
-        if seen < KNOWN:
+        if seen < self.known:
             return
         if taught and len(self._lately) >= LATELY and not self.in_doubt:
             its_label, was_said = self._lately[-LATELY]
@@ -126,7 +139,7 @@ class Guard:
     @property
     def unrelated(self) -> bool:
         """Whether the latest labels have no more to do with the predictions than chance has it, unlike before."""
-        n, known = len(self._lately), sum(seen >= KNOWN for seen in self.seen.values())
+        n, known = len(self._lately), sum(seen >= self.known for seen in self.seen.values())
         if not self.in_doubt or n < LONG or known < 2:
             return False
         agree = sum(a == b for a, b in self._lately)
