@@ -26,16 +26,19 @@ WAIT_S = 90.0
 SPIKED = [sys.executable, "-P", "-m", "spiked"]  # -P: what is installed, not what lies in the working directory
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+def free_ports(n: int) -> list[int]:
+    """Ports that nobody listens on, each another: all are held until the last is found."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [int(s.getsockname()[1]) for s in sockets]
 
 
 def free_ports_in_a_row(n: int) -> int:
     """First of `n` ports in a row that nobody listens on."""
     while True:
-        first = free_port()
+        (first,) = free_ports(1)
         try:
             with contextlib.ExitStack() as stack:
                 for port in range(first, first + n):
@@ -67,7 +70,7 @@ class Live:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.state_dir = state_dir or folder / "state"
-        ports = [free_port() for _ in range(4)]
+        ports = free_ports(4)
         self.ingest, self.predictions, self.control = (f"tcp://127.0.0.1:{p}" for p in ports[:3])
         self.http = f"http://127.0.0.1:{ports[3]}"
         self.config = folder / "config.toml"
