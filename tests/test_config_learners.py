@@ -1,7 +1,8 @@
 """What a configuration can name is refused with a reason, or builds a learner that keeps its contract.
 
 The product of all choices is too large to run. Drawn are, for each rule and each choice of each key, some combinations
-with the other keys at random: every choice is met under every rule, mostly in company.
+with the other keys at random, and one with the others at their defaults, or at what the choice needs (`NEEDS`): every
+choice that a rule does not refuse by itself is met under it, mostly in company.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ LEARNING: dict[str, list[Any]] = {
     "stdp": [
         {}, {"rule": "triplet", "pairing": "all"}, {"rule": "prototype", "bounds": "soft", "norm": "sum"},
         {"modulation": "error"}, {"modulation": "reward", "target_hz": 10.0},
-        {"winners": 2, "group": 4, "inhibit": True},
+        {"winners": 2, "group": 5, "inhibit": True},
     ],
 }  # fmt: skip
 LAYER: dict[str, list[Any]] = {
@@ -64,6 +65,13 @@ MEMORY: dict[str, list[Any]] = {
     "replay_windows": [1, 2],
     "average_windows": [1.0, 5.0],
 }  # fmt: skip
+NEEDS: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {
+    ("rtrl", "update", "step"): {"learning": {"optimizer": "sgd"}},
+    ("rtrl", "sparse_steps", "1"): {"layer": {"recurrent": True}},
+    ("rtrl", "sparse_steps", "2"): {"layer": {"recurrent": True}},
+    ("stdp", "objective", "reward"): {"learning": {"stdp": {"modulation": "reward", "target_hz": 10.0}}},
+}
+"""What a choice does not go without: rule, key, choice."""
 RULES = ["rtrl", "eprop", "stdp", "perturbation", "none"]
 Choice = dict[str, dict[str, Any]]
 
@@ -79,6 +87,21 @@ def draw(rng: random.Random, rule: str, where: str, key: str, value: Any) -> Cho
     drawn["memory"] = {k: apart.choice(v) if apart.random() < 1 / 3 else v[0] for k, v in MEMORY.items()}
     if rule in ("rtrl", "eprop", "perturbation") and key != "head":
         drawn["network"]["head"] = "gradient"
+    drawn[where][key] = value
+    drawn["learning"]["rule"] = rule
+    return drawn
+
+
+def alone(rule: str, where: str, key: str, value: Any) -> Choice:
+    """A choice with the other keys at their defaults, or at what it needs."""
+    tables = {"network": NETWORK, "learning": LEARNING, "layer": LAYER, "memory": MEMORY}
+    drawn = {name: {k: v[0] for k, v in table.items()} for name, table in tables.items()}
+    if rule in ("rtrl", "eprop", "perturbation") and key != "head":
+        drawn["network"]["head"] = "gradient"
+    for name, keys in NEEDS.get((rule, key, str(value)), {}).items():
+        drawn[name] |= keys
+    if value == "population":
+        drawn["network"]["population"] = 2
     drawn[where][key] = value
     drawn["learning"]["rule"] = rule
     return drawn
@@ -102,13 +125,14 @@ def stream_of(drawn: Choice) -> Stream:
 
 
 def combinations() -> list[tuple[str, Choice]]:
-    rng, found = random.Random(0), []
+    rng, found, single = random.Random(0), [], []
     for rule in RULES:
         for where, table in (("network", NETWORK), ("learning", LEARNING), ("layer", LAYER), ("memory", MEMORY)):
             for key, values in table.items():
                 for value in values:
                     found += [(rule, draw(rng, rule, where, key, value)) for _ in range(8)]
-    return found
+                    single.append((rule, alone(rule, where, key, value)))
+    return found + single
 
 
 DRAWN = combinations()
@@ -150,6 +174,20 @@ def test_every_rule_is_met_often() -> None:
     met = [rule for rule, _ in ACCEPTED]
     assert set(met) == set(RULES)
     assert min(met.count(rule) for rule in RULES) >= 5
+
+
+def test_every_choice_is_met_under_every_rule_that_does_not_refuse_it() -> None:
+    met = {(rule, k, repr(v)) for rule, drawn in ACCEPTED for table in drawn.values() for k, v in table.items()}
+    refused = 0
+    for rule in RULES:
+        for where, table in (("network", NETWORK), ("learning", LEARNING), ("layer", LAYER), ("memory", MEMORY)):
+            for key, values in table.items():
+                for value in values:
+                    if (rule, key, repr(value)) not in met:
+                        refused += 1
+                        with pytest.raises(ConfigError):
+                            stream_of(alone(rule, where, key, value))
+    assert len(met) > 2 * refused > 50
 
 
 def awake(learner: AnyLearner) -> AnyLearner:
