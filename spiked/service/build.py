@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from spiked.io.binner import BinnerSpec
 from spiked.io.events import Geometry
 from spiked.learners.cascade import Cascade
-from spiked.learners.copies import neighbours
+from spiked.learners.copies import drawn_warps, neighbours
 from spiked.learners.drift import DriftAlarm
 from spiked.learners.fixed import FixedLearner, FixedSpec
 from spiked.learners.gradient import GradientLearner
@@ -162,10 +162,14 @@ def _remembering(learner: FixedLearner, stream: Stream) -> FixedLearner | HeadMe
     memory, grid = stream.memory, binner_spec(stream).grid
     if not memory.methods:
         return learner
-    px = memory.copies_px if "copies" in memory.methods else []
-    shifts = [shift for distance in px for shift in neighbours(grid.width, grid.height, distance)]
+    warps = []
+    if "copies" in memory.methods:
+        warps = [warp for px in memory.copies_px for warp in neighbours(grid.width, grid.height, px)]
+        draws = np.random.default_rng([stream.network.seed, 0xC0B1E5])  # apart from those of the weights
+        warps += drawn_warps(draws, grid.width, grid.height, memory.copies_drawn)
     drift = DriftAlarm() if "drift" in memory.methods else None
-    return HeadMemoryLearner(learner, (grid.width, grid.height, grid.planes), shifts, drift)
+    size = grid.width, grid.height, grid.planes
+    return HeadMemoryLearner(learner, size, warps, drift, memory.copies_vote and bool(warps))
 
 
 def _build_stdp(stream: Stream, n_out: int) -> StdpLearner:

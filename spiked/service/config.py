@@ -207,7 +207,9 @@ class Memory(Section):
     novelty_power: NotNegative = 1.0
     novelty_most: Annotated[float, Meta(ge=1)] = 10.0
     pseudo_windows: Annotated[int, Meta(ge=0, le=64)] = 2
-    copies_px: Annotated[list[Count], Meta(min_length=1, max_length=3)] = field(default_factory=lambda: [1])
+    copies_px: Annotated[list[Count], Meta(max_length=3)] = field(default_factory=lambda: [1])
+    copies_drawn: Annotated[int, Meta(ge=0, le=64)] = 0
+    copies_vote: bool = False
     exam_mb: Annotated[float, Meta(ge=0, le=1024)] = 2.0
     exam_every: Count = 4
     on_harm: Literal["freeze", "slow", "report"] = "freeze"
