@@ -44,6 +44,7 @@ class Ingest(Section):
     mode: Literal["pull", "sub"] = "pull"
     max_message_mb: Annotated[float, Meta(gt=0, le=1024)] = 16.0
     queue_messages: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
+    max_lag_ms: NotNegative = 0.0
 
 
 class Predictions(Section):
