@@ -17,8 +17,8 @@ ends between `w` and `a` whatever the strength::
     w -= (w - a) c / (1 + c),  c = m strength F         F of the windows before this one
 
 The learner does not keep the descent: it is ``d = (w - w before) / m``. With "momentum" that is the mean of descents;
-with "bounded" it is cut as the step was; with adaptive feedback the decay of the weights is in it; of two penalties around one learner, the second takes the
-pull of the first for descent.
+with "bounded" it is cut as the step was; with adaptive feedback the decay of the weights is in it; of two penalties
+around one learner, the second takes the pull of the first for descent.
 
 Cost: a copy of the weights as a window closes, and a pass over weights and matrices after it, whatever the events:
 with 595,000 weights 0.8 ms a window, 2.5 us for each of its 315 steps, of which learning alone takes 8.5.
