@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def burst(live: Live, seconds: float) -> dict[str, Any]:
     loops = max(1, int(seconds * 1e6 / length_us))
     feed.append(sender.target(0, 0, loops * length_us))
     for _ in range(loops):
-        for k, (a, b) in enumerate(zip(cuts[:-1], cuts[1:])):
+        for k, (a, b) in enumerate(pairwise(cuts)):
             part = events[a:b].copy()
             part["t"] += np.uint64(t0)
             feed.append(sender.events(part, t0 + (k + 1) * 1000, EventCodec.EVT3))

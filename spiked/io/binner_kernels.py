@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spiked.io.channel_set import ChannelSet, add_channel, take_channels
+from spiked.io.channel_set import add_channel, take_channels
 from spiked.learners.jit import inlined, kernel
 
 HOT_WINDOW_US = 1_000_000.0  # memory of the hot-pixel rate estimate

@@ -42,6 +42,8 @@ AnyLearner = (
 )  # fmt: skip
 
 DENSE_GAIN = 2.0
+TASK_WINDOWS = 100
+"""Of a task, for `ewc` and `si`, where no answer is simply wrong and so errors cannot tell where one ends."""
 SLOPES = {"spike": 0.0, "noisy_spike": 0.2}
 """Slopes of surrogates where the configuration names none; of the others, 2."""
 
@@ -148,12 +150,13 @@ def _build(stream: Stream, n_classes: int | None) -> AnyLearner:
 def _methods(learner: GradientLearner, stream: Stream) -> tuple[Method, ...]:
     """What acts when a window has taught, in the order of this table."""
     m, dt_ms, seed = stream.memory, stream.dt_ms, stream.network.seed
+    every = TASK_WINDOWS if stream.network.outputs or stream.learning.objective == "reward" else 0
     known: dict[str, Callable[[], Method]] = {
         "novelty": lambda: Novelty(learner, m.novelty_power, m.novelty_most),
         "pseudo": lambda: PseudoReplay(learner, m.pseudo_windows, dt_ms=dt_ms, seed=seed),
-        "ewc": lambda: OnlineEwc(learner, m.ewc_strength),
-        "si": lambda: SynapticIntelligence(learner, m.si_strength),
-        "cascade": lambda: Cascade(learner, m.cascade_levels, m.cascade_coupling),
+        "ewc": lambda: OnlineEwc(learner, m.ewc_strength, every=every),
+        "si": lambda: SynapticIntelligence(learner, m.si_strength, every=every),
+        "cascade": lambda: Cascade(learner, m.cascade_levels, m.cascade_coupling, at_once=every > 0),
     }
     return tuple(make() for name, make in known.items() if name in m.methods)
 

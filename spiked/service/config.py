@@ -201,10 +201,10 @@ class Memory(Section):
     average_windows: Annotated[float, Meta(ge=1)] = 50.0
     replay_windows: Annotated[int, Meta(ge=1, le=64)] = 4
     budget_mb: Annotated[float, Meta(ge=0.01, le=1024)] = 4.0
-    ewc_strength: NotNegative = 30.0
-    si_strength: NotNegative = 0.03
+    ewc_strength: NotNegative = 50.0
+    si_strength: NotNegative = 0.003
     cascade_levels: Annotated[int, Meta(ge=2, le=12)] = 6
-    cascade_coupling: NotNegative = 0.001
+    cascade_coupling: NotNegative = 0.003
     novelty_power: NotNegative = 1.0
     novelty_most: Annotated[float, Meta(ge=1)] = 10.0
     pseudo_windows: Annotated[int, Meta(ge=0, le=64)] = 2
