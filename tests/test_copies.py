@@ -79,7 +79,7 @@ def test_events_of_a_drawn_warp_land_where_the_matrix_says_and_add_up(width: int
         for c, count in zip(steps.indices[row].tolist(), steps.counts[row].tolist()):
             plane, y, x = np.unravel_index(c, want.shape)
             at = np.array([[warp.xx, warp.xy], [warp.yx, warp.yy]]) @ [x - (width - 1) / 2, y - (height - 1) / 2]
-            to_x, to_y = np.round(at + [warp.dx + (width - 1) / 2, warp.dy + (height - 1) / 2]).astype(int)
+            to_x, to_y = np.round(at + np.array([warp.dx + (width - 1) / 2, warp.dy + (height - 1) / 2])).astype(int)
             if 0 <= to_x < width and 0 <= to_y < height:
                 want[plane, to_y, to_x] += count
         row = slice(sent.indptr[t], sent.indptr[t + 1])

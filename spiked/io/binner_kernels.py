@@ -62,7 +62,7 @@ class Memory(NamedTuple):
 
 
 class Emitted(NamedTuple):
-    """Where steps go: `indptr` int64[steps + 1], `indices` int32[n], `counts` float32[n], at least as many as events."""
+    """Where steps go: `indptr` int64[steps + 1], `indices` int32[n], `counts` float32[n]; n: at least all events."""
 
     indptr: NDArray[np.int64]
     indices: NDArray[np.int32]

@@ -36,7 +36,7 @@ def make_channel_set(n: int) -> ChannelSet:
     return ChannelSet(np.zeros(words, np.uint64), np.zeros(-(-words // 64), np.uint64))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _lowest(typing_context: Any, word: Any) -> Any:
     """Position of the lowest bit of a word that is not zero."""
 

@@ -127,8 +127,8 @@ class HeadMemoryLearner(StateMixin):
         """What the live network says, or all together."""
         if not self.vote:
             return live
-        scores = np.mean([live.scores, *(other.scores for other in others)], axis=0, dtype=np.float64)
-        return live._replace(scores=scores.astype(np.float32))
+        votes = np.stack([live.scores, *(other.scores for other in others)])
+        return live._replace(scores=np.asarray(votes.mean(axis=0, dtype=np.float64), np.float32))
 
     def _teach(self, said: Readouts) -> None:
         """Let the head learn what all networks have just read out, if there is a label; predictions came before."""
