@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spiked.learners.jit import kernel
+from spiked.learners.jit import inlined, kernel
 from spiked.learners.lif import Lif
 
 ORIGIN_TAUS = 4.0  # a new origin after so many time constants: e^4 eps is the error that a row's sum can gather
@@ -48,6 +48,7 @@ class Influence(NamedTuple):
     g : float64[sum n]; G of the output layer, Q of the others.
     k1, k2 : float64[sum n]; K1, K2 of the hidden layers.
     pull_weight, pull_filtered : float[sum n]; what an event of size 1 takes off its row in this step.
+    lazy_filtered, lazy_trace : float[sum n]; K1 and K2 (at the output: G) of this step, in the type of the weights.
     event : float[1]; size of the present event.
     ones : float32[sum n]; size of a spike, as that of an event.
     power : float64[L, 3]; beta^r, kappa^r, and r itself.
@@ -67,6 +68,8 @@ class Influence(NamedTuple):
     k2: NDArray[np.float64]
     pull_weight: NDArray[np.floating]
     pull_filtered: NDArray[np.floating]
+    lazy_filtered: NDArray[np.floating]
+    lazy_trace: NDArray[np.floating]
     event: NDArray[np.floating]
     ones: NDArray[np.float32]
     power: NDArray[np.float64]
@@ -101,6 +104,8 @@ def make_influence(net: Lif) -> Influence:
         k2=np.zeros(n),
         pull_weight=np.zeros(n, net.weight.dtype),
         pull_filtered=np.zeros(n, net.weight.dtype),
+        lazy_filtered=np.zeros(n, net.weight.dtype),
+        lazy_trace=np.zeros(n, net.weight.dtype),
         event=np.zeros(1, net.weight.dtype),
         ones=np.ones(n, np.float32),
         power=power,
@@ -109,7 +114,7 @@ def make_influence(net: Lif) -> Influence:
     )
 
 
-@kernel
+@inlined
 def tick(net, inf, layer):  # type: ignore[no-untyped-def]
     """Begin a step of one layer: the powers move on, and a new origin is taken when one is due.
 
@@ -124,15 +129,25 @@ def tick(net, inf, layer):  # type: ignore[no-untyped-def]
     power[2] += 1
     a, b = net.u_at[layer], net.u_at[layer + 1]
     if layer + 1 == len(net.threshold):
-        for j in range(a, b):
-            inf.pull_weight[j] = -inf.g[j]
+        g, pull, trace = inf.g[a:b], inf.pull_weight[a:b], inf.lazy_trace[a:b]
+        for j in range(b - a):
+            pull[j] = -g[j]
+            trace[j] = g[j]
     else:
-        for j in range(a, b):
-            inf.pull_weight[j] = inf.g[j] * inf.k1[j] - inf.k2[j]
-            inf.pull_filtered[j] = inf.g[j]
+        q, k1, k2 = inf.g[a:b], inf.k1[a:b], inf.k2[a:b]
+        pull, pull_filtered = inf.pull_weight[a:b], inf.pull_filtered[a:b]
+        filtered, trace = inf.lazy_filtered[a:b], inf.lazy_trace[a:b]
+        for j in range(b - a):
+            pull[j] = q[j] * k1[j] - k2[j]
+        for j in range(b - a):
+            pull_filtered[j] = q[j]
+        for j in range(b - a):
+            filtered[j] = k1[j]
+        for j in range(b - a):
+            trace[j] = k2[j]
 
 
-@kernel
+@inlined
 def row_events(net, inf, layer, rows, counts, n_rows):  # type: ignore[no-untyped-def]
     """Events of weight `counts` at inputs `rows` (the first `n_rows`); comes before this step's `accumulate`."""
     n = net.sizes[layer + 1]
@@ -160,28 +175,29 @@ def row_events(net, inf, layer, rows, counts, n_rows):  # type: ignore[no-untype
             inf.n_live[layer] += 1
 
 
-@kernel
+@inlined
 def add_rows(net, inf, layer, rows, counts, n_rows, membrane):  # type: ignore[no-untyped-def]
     """Add rows of the weights as they stand now, the lazy part included, times `counts`."""
     n = net.sizes[layer + 1]
     a, x0, w0 = net.u_at[layer], inf.x_at[layer], net.w_at[layer]
     hidden = layer + 1 < len(net.threshold)
-    g, k1, k2 = inf.g[a : a + n], inf.k1[a : a + n], inf.k2[a : a + n]
+    k1, k2 = inf.lazy_filtered[a : a + n], inf.lazy_trace[a : a + n]
     for k in range(n_rows):
         i, x = rows[k], counts[k]
         at = w0 + i * n
-        xhat = inf.xhat[x0 + i]
+        inf.event[0] = inf.xhat[x0 + i]
+        xhat = inf.event[0]  # in the type of the weights
         weight = net.weight[at : at + n]
         if hidden:
             filtered = inf.filtered[at : at + n]
             for j in range(n):
-                membrane[j] += x * (weight[j] - filtered[j] * k1[j] - xhat * k2[j])
+                membrane[j] += x * ((weight[j] - filtered[j] * k1[j]) - xhat * k2[j])
         else:
             for j in range(n):
-                membrane[j] += x * (weight[j] - xhat * g[j])
+                membrane[j] += x * (weight[j] - xhat * k2[j])
 
 
-@kernel
+@inlined
 def accumulate(net, inf, layer, psi, signal):  # type: ignore[no-untyped-def]
     """Add this step: at the output ``G += signal beta^r``, below it Q, K1 and K2 from `psi` and `signal`."""
     n = net.sizes[layer + 1]
@@ -196,7 +212,9 @@ def accumulate(net, inf, layer, psi, signal):  # type: ignore[no-untyped-def]
         ratio = beta_r / kappa_r
         for j in range(n):
             g[j] += psi[j] * ratio
+        for j in range(n):
             k1[j] += signal[j] * kappa_r
+        for j in range(n):
             k2[j] += signal[j] * kappa_r * g[j]
 
 

@@ -8,21 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.contract import CLOSE, UNLABELLED
-from spiked.learners.dynamics import fire, integrate, integrate_spikes, leak, next_step
+from spiked.learners.dynamics import copy, fire, integrate, integrate_spikes, leak, next_step
 from spiked.learners.feedback import SYMMETRIC, send_down
 from spiked.learners.influence import accumulate, add_rows, forget, row_events, settle, tick
-from spiked.learners.jit import kernel
+from spiked.learners.jit import inlined, kernel
 from spiked.learners.objectives import membrane_error
-from spiked.learners.surrogates import surrogate
+from spiked.learners.surrogates import surrogate_row
 
 
 class Work(NamedTuple):
     """Vectors that a step works with, one entry per neuron unless said.
 
-    `signal` is dL/dS of a hidden neuron, `credit` its dL/dU. `error`, `logits` and `score` have an entry per output.
+    `distance` is U - theta, in the type of the weights as `psi` is. `signal` is dL/dS of a hidden neuron, `credit` its dL/dU. `error`, `logits` and `score` have an entry per output.
     """
 
-    psi: NDArray[np.float64]
+    distance: NDArray[np.floating]
+    psi: NDArray[np.floating]
     signal: NDArray[np.float64]
     credit: NDArray[np.float64]
     error: NDArray[np.float64]
@@ -35,7 +36,7 @@ class Options(NamedTuple):
 
     objective: int
     surrogate: int
-    slope: float
+    slope: NDArray[np.floating]
     rate: float
     by_rate: bool
     score_decay: float
@@ -74,7 +75,7 @@ def _send_down(net, inf, work, feedback):  # type: ignore[no-untyped-def]
         send_down(net, feedback, work.psi, work.error, work.signal, work.credit)
         return
     top = len(net.threshold) - 1
-    work.credit[net.u_at[top] :] = work.error
+    copy(work.credit[net.u_at[top] :], work.error)
     for layer in range(top - 1, -1, -1):
         a, b = net.u_at[layer], net.u_at[layer + 1]
         m = net.sizes[layer + 2]
@@ -88,23 +89,27 @@ def _send_down(net, inf, work, feedback):  # type: ignore[no-untyped-def]
         _add_lazy(net, inf, work, layer)
 
 
-@kernel
+@inlined
 def _learn_step(net, state, inf, work, opt, feedback, label, values):  # type: ignore[no-untyped-def]
     """Move the influence of every layer on by this step, and with it the weights."""
     top = len(net.threshold) - 1
     a, n_all = net.u_at[top], net.u_at[top + 1]
     for layer in range(top + 1):
-        theta = net.threshold[layer]
-        for j in range(net.u_at[layer], net.u_at[layer + 1]):
-            work.psi[j] = surrogate(opt.surrogate, state.membrane[j] - theta, opt.slope)
+        theta, lo, hi = net.threshold[layer], net.u_at[layer], net.u_at[layer + 1]
+        membrane, distance = state.membrane[lo:hi], work.distance[lo:hi]
+        for j in range(hi - lo):
+            distance[j] = membrane[j] - theta
+        surrogate_row(opt.surrogate, distance, opt.slope, work.psi[lo:hi])
     if label == UNLABELLED:
-        work.signal[:] = 0.0
+        for j in range(len(work.signal)):
+            work.signal[j] = 0.0
     else:
         membrane_error(opt.objective, state.membrane[a:n_all], label, values, 1, work.logits, work.error)
         for k in range(len(work.error)):
             work.error[k] *= opt.rate
         _send_down(net, inf, work, feedback)
-        work.signal[a:] = work.error
+        for k in range(len(work.error)):
+            work.signal[a + k] = work.error[k]
     for layer in range(top + 1):
         lo, hi = net.u_at[layer], net.u_at[layer + 1]
         accumulate(net, inf, layer, work.psi[lo:hi], work.signal[lo:hi])
