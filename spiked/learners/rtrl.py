@@ -178,16 +178,27 @@ class RtrlLearner(StateMixin):
         weight = net.weight[a:b].reshape(n_in, n)
         xhat = inf.xhat[inf.x_at[layer] : inf.x_at[layer + 1], None]
         u = slice(int(net.u_at[layer]), int(net.u_at[layer + 1]))
+        origin = inf.origin[inf.x_at[layer] : inf.x_at[layer + 1]]
         if layer + 1 == len(net.threshold):
-            return weight + (-xhat * inf.g[u]).astype(weight.dtype)
-        lazy = -inf.filtered[a:b].reshape(n_in, n) * inf.k1[u] - xhat * inf.k2[u]
+            return weight + (-xhat * inf.g[origin, u]).astype(weight.dtype)
+        lazy = -inf.filtered[a:b].reshape(n_in, n) * inf.k1[origin, u] - xhat * inf.k2[origin, u]
         return weight + lazy.astype(weight.dtype)
 
     def arrays(self) -> dict[str, NDArray]:
         """All that the future depends on, by name."""
         arrays: dict[str, NDArray] = {"net.weight": self.net.weight, "feedback": self._feedback.matrix}
         arrays |= {f"state.{k}": v for k, v in self._live.state._asdict().items()}
-        derived = ("x_at", "limits", "pull_weight", "pull_filtered", "lazy_filtered", "lazy_trace", "event", "ones")
+        derived = (
+            "x_at",
+            "limits",
+            "pull_weight",
+            "pull_filtered",
+            "lazy_filtered",
+            "lazy_trace",
+            "source",
+            "event",
+            "ones",
+        )
         arrays |= {f"influence.{k}": v for k, v in self._live.inf._asdict().items() if k not in derived}
         return arrays | {f"work.{k}": v for k, v in self._live.work._asdict().items()}
 

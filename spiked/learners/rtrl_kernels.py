@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spiked.learners.contract import CLOSE, UNLABELLED
 from spiked.learners.dynamics import copy, fire, integrate, integrate_spikes, leak, next_step
 from spiked.learners.feedback import SYMMETRIC, send_down
-from spiked.learners.influence import accumulate, add_rows, forget, row_events, settle, tick
+from spiked.learners.influence import accumulate, add_rows, bring_rows, forget, row_events, settle, tick
 from spiked.learners.jit import inlined, kernel
 from spiked.learners.objectives import membrane_error
 from spiked.learners.surrogates import surrogate_row
@@ -19,7 +19,8 @@ from spiked.learners.surrogates import surrogate_row
 class Work(NamedTuple):
     """Vectors that a step works with, one entry per neuron unless said.
 
-    `distance` is U - theta, in the type of the weights as `psi` is. `signal` is dL/dS of a hidden neuron, `credit` its dL/dU. `error`, `logits` and `score` have an entry per output.
+    `distance` is U - theta, in the type of the weights as `psi` is. `signal` is dL/dS of a hidden neuron, `credit` its
+    dL/dU. `error`, `logits` and `score` have an entry per output.
     """
 
     distance: NDArray[np.floating]
@@ -49,17 +50,19 @@ def _add_lazy(net, inf, work, layer):  # type: ignore[no-untyped-def]
     source = work.credit[b : net.u_at[layer + 2]]
     m, x0, w0 = len(source), inf.x_at[layer + 1], net.w_at[layer + 1]
     if layer + 2 == len(net.threshold):
-        g_source = 0.0
-        for k in range(m):
-            g_source += inf.g[b + k] * source[k]
+        for o in range(len(inf.g)):
+            g_source = 0.0
+            for k in range(m):
+                g_source += inf.g[o, b + k] * source[k]
+            inf.source[o] = g_source
         for j in range(b - a):
-            work.signal[a + j] -= inf.xhat[x0 + j] * g_source
+            work.signal[a + j] -= inf.xhat[x0 + j] * inf.source[inf.origin[x0 + j]]
     else:
         for j in range(b - a):
             total = 0.0
-            at, xhat = w0 + j * m, inf.xhat[x0 + j]
+            at, xhat, o = w0 + j * m, inf.xhat[x0 + j], inf.origin[x0 + j]
             for k in range(m):
-                total += (inf.filtered[at + k] * inf.k1[b + k] + xhat * inf.k2[b + k]) * source[k]
+                total += (inf.filtered[at + k] * inf.k1[o, b + k] + xhat * inf.k2[o, b + k]) * source[k]
             work.signal[a + j] -= total
     for j in range(a, b):
         work.credit[j] = work.signal[j] * work.psi[j]
@@ -152,6 +155,7 @@ def run_steps(  # type: ignore[no-untyped-def]
             if layer == 0:
                 indices, counts = steps.indices[lo:hi], steps.counts[lo:hi]
                 if learn:
+                    bring_rows(net, inf, 0, indices, hi - lo)
                     add_rows(net, inf, 0, indices, counts, hi - lo, u)
                     row_events(net, inf, 0, indices, counts, hi - lo)
                 else:
@@ -159,6 +163,7 @@ def run_steps(  # type: ignore[no-untyped-def]
             elif learn:
                 below = state.spiked[net.u_at[layer - 1] : net.u_at[layer]]
                 n_below = state.n_spiked[layer - 1]
+                bring_rows(net, inf, layer, below, n_below)
                 add_rows(net, inf, layer, below, inf.ones, n_below, u)
                 row_events(net, inf, layer, below, inf.ones, n_below)
             else:
