@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from sidebyside.timing import Side, looped
 from sidebyside.workloads import (
     JUMP,
@@ -21,7 +22,6 @@ from sidebyside.workloads import (
     stdp_start,
     weights,
 )
-
 from spiked.learners.contract import CLOSE, NO_VALUES, READ, Cues, Learner, Steps
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.gradient_spec import GradientSpec

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sidebyside.ours import ours, spikes_a_step
 from sidebyside.timing import Side, summary, take_turns
 from sidebyside.workloads import POOL, WORKLOADS, Workload, spikes
-
 from spiked.learners.jit import kernel
 
 MANY, FLOAT, DOUBLE = 256, 4, 8

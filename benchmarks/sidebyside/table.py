@@ -63,8 +63,9 @@ def goals(rows: list[Row]) -> str:
         row = found[0]
         ratios, side = row["ratio"], _reference(row)
         other = "many" if side == "one" else "one"
+        reached = " reached" if ratios[side]["median"] >= goal.times else ""
         lines.append([
-            what, f"{goal.times:g} times", f"{spread(ratios[side])} {'reached' * (ratios[side]['median'] >= goal.times)}",
+            what, f"{goal.times:g} times", spread(ratios[side]) + reached,
             spread(ratios[other]), f"{number(row['us'][side]['median'])} / {number(row['us']['peer']['median'])}",
         ])  # fmt: skip
     for row in rows:

@@ -15,6 +15,8 @@ Side = Callable[[int], float]
 FIRST = 16
 """Steps before the clock counts for the first time: compilation, first touch of memory."""
 
+LEAST_ROUNDS, PATIENCE = 3, 150
+
 
 def looped(step: Callable[[int], Any]) -> Side:
     """Make a side of what does step number `i`, a call for each step: live use."""
@@ -52,13 +54,20 @@ def summary(values: list[float]) -> dict[str, float]:
 def take_turns(sides: dict[str, Side], rounds: int, seconds: float) -> dict[str, list[float]]:
     """Microseconds a step of each side in each round; blocks of all sides take about as long.
 
-    Before each block a few steps run that do not count, since the other side has had the caches.
+    Before each block a few steps run that do not count, since the other side has had the caches; not so where a side
+    cannot do less than takes much longer than a turn. Such sides also get fewer rounds: three, once `PATIENCE` turns
+    have gone by.
     """
     blocks = {name: block_length(side, seconds) for name, side in sides.items()}
+    slow = {name for name, n in blocks.items() if n < FIRST}
     us: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
+    began = time.perf_counter()
+    for done in range(rounds):
+        if done >= LEAST_ROUNDS and time.perf_counter() - began > PATIENCE * seconds:
+            break
         for name, side in sides.items():
-            side(max(1, blocks[name] // 8))
+            if name not in slow:
+                side(max(1, blocks[name] // 8))
             us[name].append(side(blocks[name]) / blocks[name] * 1e6)
     return us
 

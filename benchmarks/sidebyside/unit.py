@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from sidebyside import growth, roofline
 from sidebyside.ours import batches, cues, learner, ours, spikes_a_step
 from sidebyside.peers import MODULES, Peer

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+
 from sidebyside.peers import Peer
 from sidebyside.workloads import STDP_RATE, STDP_TRACE_MS, TAU_MS, Workload, dense_spikes, stdp_start, weights
 

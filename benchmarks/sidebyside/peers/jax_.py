@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+
 from sidebyside.peers import Peer
 from sidebyside.workloads import BETA, LABEL, RATE, Workload, spikes, weights
 

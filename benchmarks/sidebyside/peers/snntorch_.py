@@ -11,10 +11,11 @@ from typing import Any
 
 import snntorch
 import torch
-from sidebyside.peers import Peer
-from sidebyside.workloads import BETA, LABEL, RATE, Workload, dense_spikes, weights
 from snntorch import surrogate
 from torch import nn
+
+from sidebyside.peers import Peer
+from sidebyside.workloads import BETA, LABEL, RATE, Workload, dense_spikes, weights
 
 torch.set_num_threads(1)
 VERSION = snntorch.__version__

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
 from sidebyside.peers import Peer
 from sidebyside.workloads import BETA, LABEL, RATE, Workload, dense_spikes, spikes, weights
 
