@@ -51,7 +51,7 @@ def network(load: Workload, k: int) -> Lif:
     return net
 
 
-def learner(load: Workload, k: int) -> Learner:
+def learner(load: Workload, k: int, rate: float = RATE) -> Learner:
     """What learns, or predicts, in a workload: exact gradients at every step, e-prop by windows, or STDP."""
     if load.task == "stdp":
         spec = StdpSpec(
@@ -60,8 +60,8 @@ def learner(load: Workload, k: int) -> Learner:
         )  # fmt: skip
         return StdpLearner(network(load, k), load.n_out, spec)
     if load.task.startswith("eprop"):
-        return GradientLearner(network(load, k), GradientSpec(rate=RATE, optimizer="sgd"))
-    return RtrlLearner(network(load, k), RtrlSpec(rate=RATE))
+        return GradientLearner(network(load, k), GradientSpec(rate=rate, optimizer="sgd"))
+    return RtrlLearner(network(load, k), RtrlSpec(rate=rate))
 
 
 def cues(load: Workload, n: int, window_ends: bool) -> Cues:
@@ -73,7 +73,7 @@ def cues(load: Workload, n: int, window_ends: bool) -> Cues:
 
 def batches(load: Workload, k: int, per_call: int) -> list[Steps]:
     """The pool of steps cut into calls."""
-    rows = spikes(load.n_in, k)
+    rows = spikes(load.reach or load.n_in, k)
     ones, ends = np.ones(per_call * k, np.float32), np.arange(per_call + 1, dtype=np.int64) * k
     return [
         Steps(0, ends, np.ascontiguousarray(rows[at : at + per_call]).reshape(-1), ones)

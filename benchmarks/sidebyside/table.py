@@ -76,8 +76,8 @@ def goals(rows: list[Row]) -> str:
         if row["unit"] == "roofline":
             what = f"{row['workload']}, k = {row['k']}: distance to the roofline"
             lines.append([what, f"at most {ROOFLINE_GOAL}", "", spread(row["over"]), ""])
-        if row["unit"] == "growth" and row["of"] == "inputs":
-            what = f"{row['task']}, k = {row['k']}: ten times the inputs at the same events"
+        if row["unit"] == "growth" and row["of"].startswith("inputs"):
+            what = f"{row['task']}, k = {row['k']}: ten times the {row['of']}, at the same events"
             lines.append([what, f"at most {GROWTH_GOAL}", "", spread(row["ratio"]), ""])
         if row["unit"] == "growth" and row["of"] == "events":
             for name, ratio in row["ratio"].items():
@@ -137,7 +137,7 @@ def growth(rows: list[Row]) -> str:
     for r in rows:
         if r["unit"] == "growth" and "us" in r:
             times = ", ".join(f"{name}: {number(s['median'])}" for name, s in r["us"].items())
-            ratio = {"": r["ratio"]} if r["of"] == "inputs" else r["ratio"]
+            ratio = {"": r["ratio"]} if r["of"].startswith("inputs") else r["ratio"]
             said = "; ".join(f"{name} {spread(s)}".strip() for name, s in ratio.items())
             lines.append([r["of"], r["task"], str(r.get("k", "")), times, said])
     return table(["growth of", "task", "k", "us per step", "ratio"], lines)

@@ -37,6 +37,7 @@ class Workload:
     task : ``"inference"``, ``"learning"`` (at every step), ``"eprop"`` (recurrent, adaptive thresholds), its
         ``"eprop-inference"``, or ``"stdp"``.
     title : what it is.
+    reach : inputs that are ever active, the first ones; 0: all of them.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Workload:
     active: tuple[int, ...]
     task: str
     title: str
+    reach: int = 0
 
     @property
     def learns(self) -> bool:

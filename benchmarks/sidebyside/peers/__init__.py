@@ -34,13 +34,15 @@ class Peer(NamedTuple):
     what : what a step computes, in a line.
     many : runs many steps a call; its reference is then our own many steps a call.
     same : outputs are those of ours to rounding, and are checked to be.
+    exact : so is its learning: checked at a rate (the keyword `rate` of `make`) at which weights move.
     large : runs at the sizes of W3 too.
     """
 
     name: str
     task: str
-    make: Callable[[Workload, int], Any]
+    make: Callable[..., Any]
     what: str
     many: bool = False
     same: bool = False
+    exact: bool = False
     large: bool = False

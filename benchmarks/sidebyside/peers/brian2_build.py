@@ -30,10 +30,12 @@ def build(path: str, folder: str) -> None:
     times = np.repeat(np.arange(len(rows)), rows.shape[1])
     inputs = b.SpikeGeneratorGroup(int(given["n_in"]), rows.reshape(-1), times * b.ms, period=len(rows) * b.ms)
     names = {"tau": float(given["tau"]), "trace": float(given["trace"]), "rate": float(given["rate"])}
-    names |= {"theta": float(given["theta"])}
+    names |= {"theta": float(given["theta"]), "beta": float(np.exp(-1 / given["tau"]))}  # it leaks before it looks
     into, plastic = given["into"], "out" not in given
     reset = "v = 0" if plastic else "v -= theta"
-    hidden = b.NeuronGroup(into.shape[1], NEURON, threshold="v > theta", reset=reset, method="exact", namespace=names)
+    hidden = b.NeuronGroup(
+        into.shape[1], NEURON, threshold="v > theta * beta", reset=reset, method="exact", namespace=names
+    )
     parts = [inputs, hidden]
     if plastic:
         joined = b.Synapses(
@@ -52,7 +54,9 @@ def build(path: str, folder: str) -> None:
         last.connect()
         last.w = given["out"].reshape(-1)
         parts += [out, last]
-    b.Network(*parts).run(steps * b.ms)
+    network = b.Network(*parts)
+    network.schedule = ["start", "groups", "thresholds", "resets", "synapses", "end"]
+    network.run(steps * b.ms)
     b.device.build(directory=folder, compile=True, run=False, debug=False)
 
 

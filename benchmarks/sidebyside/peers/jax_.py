@@ -52,27 +52,27 @@ def inference(load: Workload, k: int) -> Callable[[int], Any]:
 
 
 @partial(jax.jit, donate_argnums=(0, 1, 2))
-def _one_step(state: dict[str, Any], into: Any, out: Any, rows: Any) -> tuple[dict[str, Any], Any, Any]:
+def _one_step(state: dict[str, Any], into: Any, out: Any, rows: Any, rate: float) -> tuple[dict[str, Any], Any, Any]:
     state = _forward(state, into, out, rows)
     seen = (BETA * state["seen"]).at[rows].add(1.0)
     spoken = BETA * state["spoken"] + state["s"]
     error, signal, psi = _credit(state, out)
-    moved = into - RATE * jnp.outer(seen, signal * psi), out - RATE * jnp.outer(spoken, error)
+    moved = into - rate * jnp.outer(seen, signal * psi), out - rate * jnp.outer(spoken, error)
     return {**state, "seen": seen, "spoken": spoken}, *moved
 
 
 @partial(jax.jit, donate_argnums=(0, 1, 2))
-def _exact(state: dict[str, Any], into: Any, out: Any, rows: Any) -> tuple[dict[str, Any], Any, Any]:
+def _exact(state: dict[str, Any], into: Any, out: Any, rows: Any, rate: float) -> tuple[dict[str, Any], Any, Any]:
     state = _forward(state, into, out, rows)
     seen = (BETA * state["seen"]).at[rows].add(1.0)
     spoken = BETA * state["spoken"] + state["s"]
     error, signal, psi = _credit(state, out)
     eligible = BETA * state["eligible"] + jnp.outer(seen, psi)
-    moved = into - RATE * eligible * signal, out - RATE * jnp.outer(spoken, error)
+    moved = into - rate * eligible * signal, out - rate * jnp.outer(spoken, error)
     return {**state, "seen": seen, "spoken": spoken, "eligible": eligible}, *moved
 
 
-def _learning(load: Workload, k: int, exact: bool) -> Callable[[int], Any]:
+def _learning(load: Workload, k: int, exact: bool, rate: float = RATE) -> Callable[[int], Any]:
     first, pool = weights(load, k), list(spikes(load.n_in, k))
     into, out, state = jnp.array(first.into), jnp.array(first.out), _state(load)
     if exact:
@@ -81,7 +81,7 @@ def _learning(load: Workload, k: int, exact: bool) -> Callable[[int], Any]:
 
     def step(i: int) -> Any:
         nonlocal state, into, out
-        state, into, out = move(state, into, out, pool[i % len(pool)])
+        state, into, out = move(state, into, out, pool[i % len(pool)], rate)
         return state["v"].block_until_ready()
 
     return step
@@ -90,6 +90,8 @@ def _learning(load: Workload, k: int, exact: bool) -> Callable[[int], Any]:
 PEERS = [
     Peer("JAX, by hand: gather", "inference", inference, "active rows gathered and summed", same=True, large=True),
     Peer("JAX, by hand: online", "learning", partial(_learning, exact=False), "one-step rule, dense", large=True),
-    Peer("JAX, by hand: exact", "learning", partial(_learning, exact=True), "the rule of ours, dense", same=True,
-         large=True),
+    Peer(
+        "JAX, by hand: exact", "learning", partial(_learning, exact=True), "the rule of ours, dense",
+        same=True, exact=True, large=True,
+    ),
 ]  # fmt: skip
