@@ -4,7 +4,8 @@
 
 ``digits``  450 samples of N-MNIST, then 450 others moved by 4 pixels with swapped polarities; 256 neurons, with and
             without copies
-``tones``   eight tones of a silicon cochlea in pieces of 20 ms: 400 without noise and at 21 dB, then 200 at 0 dB, or -3.7 dB
+``tones``   eight tones of a silicon cochlea in pieces of 20 ms: 400 without noise and at 21 dB, then 200 at 0 dB, or at
+            -3.7 dB
 ``same``    the digits and tones without the change, and 4,800 digits of the set of eight: every alarm is false
 
 Every sample is shown once, batch size one, in an order drawn from the seed: predicted first, learnt from after.

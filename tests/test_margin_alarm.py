@@ -77,7 +77,8 @@ def test_a_change_is_noticed_within_25_labels() -> None:
         for margin in rng.normal(50.0, 35.0, 400):
             early += alarm.judge(*scores_of(float(margin)))
         changed = rng.normal(5.0, 40.0, 400)
-        delays.append(next(k for k, margin in enumerate(changed, 1) if alarm.judge(*scores_of(float(margin)))))
+        rings = (k for k, margin in enumerate(changed, 1) if alarm.judge(*scores_of(float(margin))))
+        delays.append(next(rings, 400))  # one that was wrong just before the change takes the new for usual
     assert np.median(delays) < 15 and np.quantile(delays, 0.9) <= 25
     assert early <= 3  # in 16,000
 
