@@ -151,4 +151,4 @@ def report(result: Row) -> str:
         f"{result['rounds']} turns of {result['turn_s']} s. Median (smallest-largest).\n"
     )
     parts = {"Goals": goals, "Ours": ours, "Peers": peers, "Roofline": limits, "Growth": growth}
-    return head + "".join(f"\n## {title}\n\n{part(rows)}" for title, part in parts.items())
+    return head + "".join(f"\n### {title}\n\n{part(rows)}" for title, part in parts.items())

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sidebyside.workloads import Workload
-
 MODULES = {
     "snntorch": "snntorch_",
     "torch": "torch_",
