@@ -67,14 +67,14 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="k in the middle only, short turns")
-    parser.add_argument("--only", nargs="+", default=units(), choices=units(), metavar="UNIT", help=", ".join(units()))
+    parser.add_argument("--only", nargs="+", choices=units(), metavar="UNIT", help=", ".join(units()))
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
     parser.add_argument("--rounds", type=int, help="turns of each side (9; 3 if quick)")
     parser.add_argument("--seconds", type=float, help="length of a turn (0.2; 0.02 if quick)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--page", type=Path, help="write the tables between this page's marks")
-    parser.add_argument("--again", type=Path, help="measure nothing: tables of what this file has")
+    parser.add_argument("--again", type=Path, help="measure only what --only names; the rest is of this file")
     parser.add_argument("--brian2-python", help="an interpreter that has brian2, where this one cannot have it")
     parser.add_argument("--unit", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -87,7 +87,12 @@ def main() -> int:
     options = ["--rounds", str(rounds), "--seconds", str(seconds), "--workloads", *args.workloads]
     if args.quick:
         options.append("--quick")
-    result = json.loads(args.again.read_text()) if args.again else everything(args.only, options, rounds, seconds)
+    if args.again:
+        result, only = json.loads(args.again.read_text()), args.only or []
+        new = everything(only, options, rounds, seconds)["rows"]
+        result["rows"] = [row for row in result["rows"] if row["unit"] not in only] + new
+    else:
+        result = everything(args.only or units(), options, rounds, seconds)
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     text = report(result)

@@ -139,6 +139,9 @@ def growth(rows: list[Row]) -> str:
             times = ", ".join(f"{name}: {number(s['median'])}" for name, s in r["us"].items())
             ratio = {"": r["ratio"]} if r["of"].startswith("inputs") else r["ratio"]
             said = "; ".join(f"{name} {spread(s)}".strip() for name, s in ratio.items())
+            if "line" in r:
+                a, b = r["line"]
+                said += f"; {number(a)} + {b:.3f} k us, off by {r['off']:.0%} at most"
             lines.append([r["of"], r["task"], str(r.get("k", "")), times, said])
     return table(["growth of", "task", "k", "us per step", "ratio"], lines)
 
