@@ -94,7 +94,9 @@ def peers(rows: list[Row]) -> str:
         elif "peer" not in r and "failed" in r:
             lines.append([r["unit"], "", "", "failed", r["failed"], "", ""])
         elif "peer" in r:
-            who = f"{r['peer']} ({r['version']})" + (" = ours" if "difference" in r else "")
+            who = f"{r['peer']} ({r['version']})" + {"in all": " = ours", "forward": " = ours forward"}.get(
+                r.get("same", ""), ""
+            )
             if "failed" in r:
                 lines.append([who, r["workload"], str(r["k"]), r["calls"], r["failed"], "", ""])
             else:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 POOL = 256
-TAU_MS, RATE, LABEL = 20.0, 1e-6, 3
+TAU_MS, RATE, LABEL = 20.0, 1e-9, 3
 BETA = float(np.exp(-1.0 / TAU_MS))
 MEMBRANE_SD = 0.6
 """Standard deviation of a hidden membrane that never fired; the threshold is 1."""
