@@ -8,6 +8,8 @@ tells no label and moves nothing; it is taken after each stage on samples that a
     final        accuracy on the whole test at the end (of all domains)
     forgetting   how far each stage's own test has fallen from its best to the end; mean over all stages but the last
     new          accuracy on a stage's own test as the stage ends, mean over all stages but the first
+    first 100    how many of a stage's first 100 samples were said right before they taught, mean over all stages but
+                 the first
 
 Results of earlier runs stay in the JSON file and in the table until their row is measured anew.
 """
@@ -32,7 +34,8 @@ from spiked.service.build import binner_spec
 from spiked.service.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
-STREAMS = ("shuffled", "unbroken", "classes", "domains")
+STREAMS = ("shuffled", "unbroken", "classes", "domains", "turned")
+FIRST = 100
 Figures = dict[str, Any]
 
 
@@ -64,9 +67,10 @@ def measure(row: Row, stream: Stream, seed: int) -> Figures:
     scratch = row.make(seed)  # compiles everything, off the clock
     show(scratch, [first, first], True)
     show(scratch, [first], False)
-    matrix, asked, seconds, steps = [], {}, 0.0, 0
+    matrix, first_right, asked, seconds, steps = [], [], {}, 0.0, 0
     for stage in stream.stages:
-        took = show(learner, stage.train, True, stream.resets)[1]
+        before, took = show(learner, stage.train, True, stream.resets)
+        first_right.append(statistics.fmean(before[:FIRST]))
         seconds, steps = seconds + took, steps + sum(s.steps.n for s in stage.train)
         asked = {name: show(learner, samples, False, stream.resets)[0] for name, samples in stream.tests.items()}
         matrix.append([statistics.fmean(right) for right in asked.values()])
@@ -77,6 +81,7 @@ def measure(row: Row, stream: Stream, seed: int) -> Figures:
         "final": statistics.fmean([r for right in asked.values() for r in right]),
         "forgetting": float((table.max(axis=0) - table[-1])[:-1].mean()) if len(table) > 1 else 0.0,
         "new": float(own[1:].mean()) if len(own) > 1 else float(own[0]),
+        "first_100": statistics.fmean(first_right[1:] or first_right),
         "after_each_stage": matrix,
         "us_per_step": seconds / steps * 1e6,
         **sizes(learner),
@@ -115,14 +120,16 @@ def table(results: dict[str, dict[str, list[Figures]]]) -> str:
     names = [n for n in known if n in measured] + sorted(measured.difference(known))
     lines = [
         "| method | shuffled: final, % | classes: final, % | forgetting | new, % | domains: final, % | forgetting | "
-        "new, % | unbroken: final, % | learning, us / step | state, KiB (learnt) | seeds |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "new, % | turned: final, % | forgetting | new, % | first 100, % | unbroken: final, % | "
+        "learning, us / step | state, KiB (learnt) | seeds |",
+        "|" + 16 * "---|",
     ]  # fmt: skip
     for name in names:
         runs = {s: results.get(s, {}).get(name, []) for s in STREAMS}
         cells = [_percent(runs["shuffled"], "final")]
         for s in ("classes", "domains"):
             cells += [_percent(runs[s], key) for key in ("final", "forgetting", "new")]
+        cells += [_percent(runs["turned"], key) for key in ("final", "forgetting", "new", "first_100")]
         every = [r for of in runs.values() for r in of]
         cells.append(_percent(runs["unbroken"], "final"))
         cells.append(f"{statistics.median(r['us_per_step'] for r in every):.1f}")

@@ -49,6 +49,13 @@ def fixed(name: str, neurons: int, trace_ms: list[float], *methods: str, head: s
     return Row(name, network, {"methods": list(methods)}, {})
 
 
+def voting(name: str, neurons: int, trace_ms: list[float], copies: int) -> Row:
+    """The same with randomly turned, scaled and slanted copies, which predict too."""
+    layers = [{"neurons": neurons, "field_px": 2.2}]
+    memory = {"methods": ["copies"], "copies_px": [], "copies_drawn": copies, "copies_vote": True}
+    return Row(name, {"layers": layers, "trace_ms": trace_ms, "ridge": 1.0}, memory, {})
+
+
 def configure(seed: int, row: Row) -> Stream:
     """The stream, checked as a file would be."""
     task = TASKS["nmnist"]
@@ -82,6 +89,8 @@ ROWS = [
     fixed("discriminant, 64 neurons + copies", 64, SHORT[:2], "copies"),
     fixed("discriminant, 128 neurons + copies", 128, SHORT, "copies"),
     fixed("discriminant, 512 neurons + copies", 512, LONG, "copies"),
+    voting("discriminant, 128 neurons + 16 votes", 128, SHORT, 16),
+    voting("discriminant, 512 neurons + 16 votes", 512, LONG, 16),
     fixed("discriminant, 256 neurons + drift", 256, SHORT, "drift"),
     fixed("discriminant, 256 neurons + copies + drift", 256, SHORT, "copies", "drift"),
 ]  # fmt: skip

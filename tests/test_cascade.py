@@ -19,12 +19,12 @@ pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_keeps_the_contract(network: str) -> None:
-    keeps_the_contract(network, lambda a: Cascade(a, 4, 0.3))
+    keeps_the_contract(network, lambda a: Cascade(a, 4, 0.3, True))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_without_coupling_it_is_the_learner_alone(network: str) -> None:
-    equals_naive(network, lambda a: Cascade(a, 4, 0.0))
+    equals_naive(network, lambda a: Cascade(a, 4, 0.0, True))
 
 
 def relaxed(a: GradientLearner, method: Cascade, change: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_variables_are_those_of_the_dense_simulation(levels: int, coupling: floa
     rng = np.random.default_rng(0)
     a = learner(dtype, hidden=(40,))  # more weights than a block
     assert len(a.net.weight) > 1024
-    method = Cascade(a, levels, coupling)
+    method = Cascade(a, levels, coupling, True)
     u = np.repeat(a.net.weight.astype(float)[None], levels, axis=0)
     rates = naive_cascade.rates(levels, coupling)
     for _ in range(60):
@@ -54,7 +54,7 @@ def test_variables_are_those_of_the_dense_simulation(levels: int, coupling: floa
 
 def test_a_chain_at_rest_stays_to_the_bit() -> None:
     a = learner(np.float32, hidden=(40,))
-    method, before = Cascade(a, 6, 0.3), a.net.weight.copy()
+    method, before = Cascade(a, 6, 0.3, True), a.net.weight.copy()
     for _ in range(50):
         method.taught(a)
     assert np.array_equal(a.net.weight, before) and (method.slow == before).all()
@@ -66,7 +66,7 @@ def test_a_memory_fades_as_the_root_of_time() -> None:
     rng = np.random.default_rng(1)
     a = learner(hidden=(600,))  # 20,000 weights
     a.net.weight[:] = 0
-    method = Cascade(a, levels, coupling)
+    method = Cascade(a, levels, coupling, True)
     pattern = rng.choice([-1.0, 1.0], len(a.net.weight))
     trace = np.zeros(windows + 1)
     for t in range(windows + 1):
@@ -85,7 +85,7 @@ def test_a_memory_fades_as_the_root_of_time() -> None:
 
 def test_nothing_leaks_from_the_end() -> None:
     a = learner()
-    method = Cascade(a, 5, 0.4)
+    method = Cascade(a, 5, 0.4, True)
     capacity = 2.0 ** np.arange(5)
     before = capacity @ np.concatenate([a.net.weight[None], method.slow])
     change = np.random.default_rng(0).normal(0, 1, len(a.net.weight))
@@ -98,7 +98,7 @@ def test_nothing_leaks_from_the_end() -> None:
 
 def test_new_outputs_begin_at_rest() -> None:
     a = learner()
-    method = Cascade(a, 4, 0.3)
+    method = Cascade(a, 4, 0.3, True)
     memory = MemoryLearner(a, (method,))
     for k in range(4):
         memory.run(*window(k, k))
@@ -109,6 +109,21 @@ def test_new_outputs_begin_at_rest() -> None:
     assert np.array_equal(top[..., :4], old[:, body:].reshape(3, -1, 4)) and not top[..., 4:].any()
     method.taught(a)
     assert not layer_weight(a.net, 1)[:, 4:].any()
+
+
+def test_chains_begin_where_a_task_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, alone = learner(), learner()
+    method = Cascade(a, 4, 0.3)
+    memory = MemoryLearner(a, (method,))
+    for k in range(6):
+        monkeypatch.setattr(method.tasks, "taught", lambda k=k: k == 5)
+        memory.run(*window(k, k % 4))
+        alone.run(*window(k, k % 4))
+    assert np.array_equal(a.net.weight, alone.net.weight)
+    assert method.begun[0] and (method.slow == a.net.weight).all()
+    begun = a.net.weight.copy()
+    memory.run(*window(6, 1))
+    assert not np.array_equal(method.slow[0], begun)
 
 
 @pytest.mark.parametrize("bad", ({"levels": 1}, {"coupling": -0.1}, {"coupling": np.inf}))

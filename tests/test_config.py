@@ -142,6 +142,7 @@ ERRORS = [
     ),
     ({"memory": {"copies_px": [1, 64]}}, "memory.copies_px[1]", "64"),
     ({"memory": {"copies_px": [1, 1]}}, "memory.copies_px[1]", "twice"),
+    ({"memory": {"methods": ["copies"], "copies_px": []}}, "memory.copies_px", "nothing to copy"),
     ({"ingest": {"endpoint": "127.0.0.1:5570"}}, "ingest.endpoint", "127.0.0.1:5570", "tcp://ADDRESS:PORT"),
     ({"ingest": {"endpoint": "tcp://127.0.0.1:0"}}, "ingest.endpoint"),
     ({"ingest": {"endpoint": "tcp://127.0.0.1:70000"}}, "ingest.endpoint"),

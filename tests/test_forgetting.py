@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import forgetting as bench
 import forgetting_rows
 import naive
-from forgetting_tasks import SIDE_PX, Stage, Stream, moved, streams
+from forgetting_tasks import SIDE_PX, Stage, Stream, moved, streams, turned
 from rule_tasks import whole
 
 from spiked.io.binner import BinnerSpec
@@ -57,6 +57,7 @@ def test_figures_of_learners_whose_forgetting_is_known() -> None:
     forgets = bench.measure(SimpleNamespace(name="forgets", make=lambda seed: Parrot(False)), stream, 7)
     keeps = bench.measure(SimpleNamespace(name="keeps", make=lambda seed: Parrot(True)), stream, 7)
     assert (forgets["final"], forgets["forgetting"], forgets["new"]) == (0.25, 1.0, 1.0)
+    assert forgets["first_100"] == pytest.approx(2 / 3) and keeps["first_100"] == pytest.approx(2 / 3)
     assert (keeps["final"], keeps["forgetting"], keeps["new"]) == (1.0, 0.0, 1.0)
     assert forgets["after_each_stage"] == np.eye(4).tolist()
     assert keeps["state_bytes"] == 8 and keeps["seed"] == 7
@@ -76,12 +77,20 @@ def test_a_moved_sample_is_shifted_and_swapped() -> None:
     assert moved(whole(3, silent_steps(5))).steps.n == 5
 
 
+def test_a_turned_sample_is_a_quarter_further() -> None:
+    steps = random_steps(np.random.default_rng(0), 20, CHANNELS, 300, (1.0, 3.0))
+    image = naive.densify(steps.indptr, steps.indices, steps.counts, CHANNELS).reshape(20, 2, SIDE_PX, SIDE_PX)
+    got = turned(whole(3, steps)).steps
+    want = np.rot90(image, -1, axes=(2, 3))
+    assert np.array_equal(naive.densify(got.indptr, got.indices, got.counts, CHANNELS).reshape(want.shape), want)
+
+
 def test_streams_show_each_sample_once_and_test_on_others(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPIKED_DATA", str(data_dir))
     made = streams(0, BinnerSpec(Geometry(SIDE_PX, SIDE_PX, 2)))
     assert list(made) == list(bench.STREAMS)
     for stream in made.values():
-        assert sum(len(s.train) for s in stream.stages) == 900
+        assert sum(len(s.train) for s in stream.stages) == (1800 if stream.name == "turned" else 900)
         assert len(stream.stages) == len(stream.tests)
     assert [{s.label for s in stage.train} for stage in made["classes"].stages] == [{k, k + 1} for k in range(0, 10, 2)]
     assert sum(len(test) for test in made["classes"].tests.values()) == 200

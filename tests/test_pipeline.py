@@ -32,6 +32,7 @@ HEADS = {
         "learning": {"objective": "membrane_mse"},
     },
     "copies": {"network": {}, "memory": {"methods": ["copies", "drift"]}},
+    "votes": {"network": {}, "memory": {"methods": ["copies"], "copies_drawn": 2, "copies_vote": True}},
     "rehearsing": {
         "network": {"head": "gradient"},
         "memory": {

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spiked.io.binner_kernels import CLAMPED, LATE, Emitted, Memory, Rules, bin_events
+from spiked.io.channel_set import make_channel_set
 from spiked.io.events import EVENT_DTYPE, Events, Geometry
 from spiked.learners.contract import Steps
-from spiked.learners.jit import kernel
 
 COUNT_MODES = ("binary", "sum", "clip")
-HOT_WINDOW_US = 1_000_000.0  # memory of the hot-pixel rate estimate
 _NEVER = -(1 << 61)  # stream time stays below 2^62: the difference fits 63 bits
-_LATE, _REFRACTORY, _HOT, _CLAMPED = range(4)
 
 
 @dataclass(frozen=True)
@@ -61,114 +60,6 @@ class BinnerSpec:
         return self.grid.width * self.grid.height * self.grid.planes
 
 
-@kernel
-def _sorted_order(events, n):  # type: ignore[no-untyped-def]
-    """Sort the first `n` events by time, ties in order of arrival; True if they were out of order."""
-    ordered = True
-    for k in range(1, n):
-        if events[k].t < events[k - 1].t:
-            ordered = False
-            break
-    if ordered:
-        return False
-    order = np.argsort(events.t[:n], kind="mergesort")
-    copy = events[:n].copy()
-    for k in range(n):
-        events[k] = copy[order[k]]
-    return True
-
-
-@kernel
-def _bin(  # type: ignore[no-untyped-def]
-    events,
-    n,
-    n_waiting,
-    next_step,
-    end_step,
-    grid,
-    modes,
-    hot_pixel_hz,
-    seen_us,
-    rate,
-    rate_us,
-    tally,
-    indptr,
-    indices,
-    counts,
-    dropped,
-):
-    """Emit steps `next_step` .. `end_step` - 1 from the first `n` events; returns how many events still wait.
-
-    The first `n_waiting` events waited already; later ones that lie before `next_step` are late.
-    """
-    width, height, planes, downsample, sensor_width, dt_us = grid
-    count_mode, threshold, clip_at, refractory_us, clamp = modes
-    begin_us = np.uint64(next_step) * np.uint64(dt_us)
-    kept = n_waiting
-    for k in range(n_waiting, n):
-        if events[k].t < begin_us:
-            if not clamp:
-                dropped[_LATE] += 1
-                continue
-            events[k].t = begin_us
-            dropped[_CLAMPED] += 1
-        if kept != k:
-            events[kept] = events[k]
-        kept += 1
-    _sorted_order(events, kept)
-    at = 0
-    nnz = 0
-    plane_size = width * height
-    indptr[0] = 0
-    for step in range(next_step, end_step):
-        end_us = np.uint64(step + 1) * np.uint64(dt_us)
-        first = nnz
-        while at < kept and events[at].t < end_us:
-            x, y, on = np.int64(events[at].x), np.int64(events[at].y), np.int64(events[at].on)
-            t = np.int64(events[at].t)
-            at += 1
-            if refractory_us > 0 or hot_pixel_hz > 0:
-                pixel = y * sensor_width + x
-                if refractory_us > 0:
-                    if t - seen_us[pixel] < refractory_us:
-                        dropped[_REFRACTORY] += 1
-                        continue
-                    seen_us[pixel] = t
-                if hot_pixel_hz > 0:
-                    r = rate[pixel] * np.exp(-(t - rate_us[pixel]) / HOT_WINDOW_US) + 1.0
-                    rate[pixel], rate_us[pixel] = r, t
-                    if r > hot_pixel_hz * (HOT_WINDOW_US * 1e-6):
-                        dropped[_HOT] += 1
-                        continue
-            channel = (y // downsample) * width + x // downsample
-            if planes == 2:
-                channel += on * plane_size
-            if tally[channel] == 0:
-                indices[nnz] = channel
-                nnz += 1
-            tally[channel] += 1
-        indices[first:nnz].sort()
-        active = first
-        for k in range(first, nnz):
-            channel = indices[k]
-            c = tally[channel]
-            tally[channel] = 0
-            if c >= threshold:
-                indices[active] = channel
-                if count_mode == 0:
-                    counts[active] = 1.0
-                elif count_mode == 1:
-                    counts[active] = c
-                else:
-                    counts[active] = min(c, clip_at)
-                active += 1
-        nnz = active
-        indptr[step - next_step + 1] = nnz
-    for k in range(at, kept):
-        events[k - at] = events[k]
-    return kept - at
-
-
 class Binner:
     """Collects events and gives out the steps that the watermark has completed.
 
@@ -183,20 +74,32 @@ class Binner:
 
     def __init__(self, spec: BinnerSpec) -> None:
         self.spec = spec
-        g = spec.grid
-        pixels = spec.geometry.width * spec.geometry.height
+        g, sensor = spec.grid, spec.geometry
+        pixels = sensor.width * sensor.height
         self.next_step: int | None = None
-        self._grid = (g.width, g.height, g.planes, spec.downsample, spec.geometry.width, spec.dt_us)
-        self._modes = (
-            COUNT_MODES.index(spec.count), spec.threshold, spec.clip_at, spec.refractory_us, spec.late == "clamp",
-        )  # fmt: skip
-        self._events = np.zeros(4096, EVENT_DTYPE)
+        self._rules = Rules(
+            column=(np.arange(sensor.width) // spec.downsample).astype(np.int32),
+            row=(np.arange(sensor.height) // spec.downsample * g.width).astype(np.int32),
+            plane=g.width * g.height if g.planes == 2 else 0,
+            dt_us=spec.dt_us,
+            count_mode=COUNT_MODES.index(spec.count),
+            threshold=spec.threshold,
+            clip_at=spec.clip_at,
+            refractory_us=spec.refractory_us,
+            clamp=spec.late == "clamp",
+            hot_pixel_hz=float(spec.hot_pixel_hz),
+        )
+        rated = pixels if spec.hot_pixel_hz else 1
+        self._memory = Memory(
+            seen_us=np.full(pixels if spec.refractory_us else 1, _NEVER, np.int64),
+            rate=np.zeros(rated),
+            rate_us=np.zeros(rated, np.int64),
+            tally=np.zeros(1 if spec.count == "binary" and spec.threshold == 1 else spec.n_channels + 1, np.int64),
+            dropped=np.zeros(4, np.int64),
+        )
+        self._channels = make_channel_set(spec.n_channels)
+        self._room = np.zeros(4096, EVENT_DTYPE)
         self._n = 0
-        self._seen_us = np.full(pixels if spec.refractory_us else 1, _NEVER, np.int64)
-        self._rate = np.zeros(pixels if spec.hot_pixel_hz else 1, np.float64)
-        self._rate_us = np.zeros(len(self._rate), np.int64)
-        self._tally = np.zeros(spec.n_channels, np.int64)
-        self._dropped = np.zeros(4, np.int64)
 
     @property
     def waiting(self) -> int:
@@ -206,24 +109,24 @@ class Binner:
     @property
     def dropped(self) -> dict[str, int]:
         """Events left out so far, by reason."""
-        return {reason: int(self._dropped[k]) for k, reason in enumerate(self.REASONS)}
+        return {reason: int(self._memory.dropped[k]) for k, reason in enumerate(self.REASONS)}
 
     @property
     def clamped(self) -> int:
         """Late events that were moved to the present step so far."""
-        return int(self._dropped[_CLAMPED])
+        return int(self._memory.dropped[CLAMPED])
 
     def start(self, t_us: int) -> None:
         """Begin stream time at `t_us`, forgetting events and filters of the time before.
 
         Events that still waited are counted as late: their steps will never run.
         """
-        self._dropped[_LATE] += self._n
+        self._memory.dropped[LATE] += self._n
         self.next_step = t_us // self.spec.dt_us
         self._n = 0
-        self._seen_us.fill(_NEVER)
-        self._rate.fill(0.0)
-        self._rate_us.fill(0)
+        self._memory.seen_us.fill(_NEVER)
+        self._memory.rate.fill(0.0)
+        self._memory.rate_us.fill(0)
 
     def push(self, events: Events, end_step: int) -> Steps:
         """Take `events` in and emit all steps before `end_step`.
@@ -242,17 +145,18 @@ class Binner:
         first = self.next_step
         end_step = max(end_step, first)
         n = self._n + len(events)
-        if n > len(self._events):
-            grown = np.zeros(max(n, 2 * len(self._events)), EVENT_DTYPE)
-            grown[: self._n] = self._events[: self._n]
-            self._events = grown
-        self._events[self._n : n] = events
+        if n > len(self._room):
+            grown = np.zeros(max(n, 2 * len(self._room)), EVENT_DTYPE)
+            grown[: self._n] = self._room[: self._n]
+            self._room = grown
         indptr = np.empty(end_step - first + 1, np.int64)
-        indices = np.empty(n, np.int32)
-        counts = np.empty(n, np.float32)
-        self._n = _bin(
-            self._events, n, self._n, first, end_step, self._grid, self._modes, float(self.spec.hot_pixel_hz),
-            self._seen_us, self._rate, self._rate_us, self._tally, indptr, indices, counts, self._dropped,
+        indices, counts = np.empty(n, np.int32), np.empty(n, np.float32)
+        if events.flags.writeable:  # one array type for the kernel, whoever made them
+            events = events.view()
+            events.flags.writeable = False
+        self._n = bin_events(
+            self._room, self._n, events, (first, end_step), self._rules, self._memory, self._channels,
+            Emitted(indptr, indices, counts),
         )  # fmt: skip
         self.next_step = end_step
         nnz = int(indptr[-1])
@@ -261,38 +165,39 @@ class Binner:
     def cut(self, t_us: int) -> Steps:
         """Emit the present step from its events before `t_us` alone; after it the step begins anew."""
         assert self.next_step is not None, "start() comes first"
-        step, waiting = self.next_step, self._events[: self._n].copy()
+        step, waiting = self.next_step, self._room[: self._n].copy()
         self._n = 0
         steps = self.push(waiting[waiting["t"] < t_us], step + 1)
         later = waiting[waiting["t"] >= t_us]
-        self._events[: len(later)] = later
+        self._room[: len(later)] = later
         self._n, self.next_step = len(later), step
         return steps
 
     def state(self) -> dict[str, NDArray]:
         """Copies of everything that the future depends on."""
-        waiting = self._events[: self._n]
+        waiting = self._room[: self._n]
         return {
             "next_step": np.array([-1 if self.next_step is None else self.next_step], np.int64),
             "waiting_t": waiting["t"].copy(),
             "waiting_xy": np.stack([waiting["x"], waiting["y"], waiting["on"].astype(np.uint16)]),
-            "seen_us": self._seen_us.copy(),
-            "rate": self._rate.copy(),
-            "rate_us": self._rate_us.copy(),
-            "dropped": self._dropped.copy(),
+            "seen_us": self._memory.seen_us.copy(),
+            "rate": self._memory.rate.copy(),
+            "rate_us": self._memory.rate_us.copy(),
+            "dropped": self._memory.dropped.copy(),
         }
 
     def load_state(self, state: dict[str, NDArray]) -> None:
         """Continue from `state`, bit for bit."""
-        for name, mine in (("seen_us", self._seen_us), ("rate", self._rate), ("rate_us", self._rate_us)):
+        for name in ("seen_us", "rate", "rate_us"):
+            mine = getattr(self._memory, name)
             if state[name].shape != mine.shape:
                 raise ValueError(f"binner {name}: {state[name].shape} in the state, {mine.shape} in this configuration")
             mine[...] = state[name]
-        self._dropped[...] = state["dropped"]
+        self._memory.dropped[...] = state["dropped"]
         step = int(state["next_step"][0])
         self.next_step = None if step < 0 else step
         self._n = len(state["waiting_t"])
-        self._events = np.zeros(max(4096, self._n), EVENT_DTYPE)
-        waiting = self._events[: self._n]
+        self._room = np.zeros(max(4096, self._n), EVENT_DTYPE)
+        waiting = self._room[: self._n]
         waiting["t"] = state["waiting_t"]
         waiting["x"], waiting["y"], waiting["on"] = state["waiting_xy"]

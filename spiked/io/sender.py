@@ -39,19 +39,21 @@ class Sender:
     stream : id of the stream.
     geometry : of the sensor.
     epoch : drawn at random if None.
+    crc : whether messages carry a checksum; it costs both sides a pass over the payload.
     """
 
-    def __init__(self, stream: str, geometry: Geometry, epoch: int | None = None) -> None:
+    def __init__(self, stream: str, geometry: Geometry, epoch: int | None = None, crc: bool = True) -> None:
         self.topic = f"{stream}/".encode()
         self.geometry = geometry
         self.epoch = secrets.randbits(32) if epoch is None else epoch
         self.seq = 0
+        self.crc = crc
 
     def _message(self, kind: Kind, codec: int, t_first: int, t_last: int, payload: bytes, count: int) -> list[bytes]:
         g = self.geometry
         header = HEADER.pack(
             MAGIC, kind, codec, HEADER.size, self.seq, t_first, t_last, time.time_ns(), count, self.epoch, g.width,
-            g.height, g.planes, FLAG_CRC, len(payload), zlib.crc32(payload),
+            g.height, g.planes, FLAG_CRC if self.crc else 0, len(payload), zlib.crc32(payload) if self.crc else 0,
         )  # fmt: skip
         self.seq += 1
         return [self.topic, header, payload]

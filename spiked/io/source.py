@@ -10,6 +10,9 @@ MAX_FRAMES = 4
 """Frames kept of one message; a fourth is enough to know that it is not one of ours."""
 
 
+FRAMES_COPIED = 2
+
+
 class Source:
     """The ingest socket. One thread owns it.
 
@@ -36,14 +39,17 @@ class Source:
                 self.socket.setsockopt_string(zmq.SUBSCRIBE, f"{stream}/")
         bind(self.socket, endpoint)
 
-    def receive(self) -> list[bytes] | None:
-        """Take the next message's frames, at most `MAX_FRAMES` of them; None where none waits."""
+    def receive(self) -> list[bytes | memoryview] | None:
+        """Take the next message's frames, at most `MAX_FRAMES` of them; None where none waits.
+
+        Topic and header are small and copied; what follows is read where ZeroMQ received it.
+        """
         try:
-            frames = [self.socket.recv(zmq.NOBLOCK)]
+            frames: list[bytes | memoryview] = [self.socket.recv(zmq.NOBLOCK)]
         except zmq.Again:
             return None
         while self.socket.getsockopt(zmq.RCVMORE):
-            frame = self.socket.recv()
+            frame = self.socket.recv() if len(frames) < FRAMES_COPIED else self.socket.recv(copy=False).buffer
             if len(frames) < MAX_FRAMES:
                 frames.append(frame)
         return frames

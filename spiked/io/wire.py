@@ -63,7 +63,9 @@ class TargetCodec(IntEnum):
 
 
 REL8_DTYPE = np.dtype([("dt", "<u4"), ("x", "<u2"), ("y", "<u2")])
-_ITEM_BYTES = {EventCodec.TXYP13: EVENT_DTYPE.itemsize, EventCodec.REL8: REL8_DTYPE.itemsize}
+_ITEM_BYTES = {1: EVENT_DTYPE.itemsize, 2: REL8_DTYPE.itemsize}  # of events; other codecs are words
+_KINDS = {kind.value: kind for kind in Kind}
+_CODECS = {Kind.EVENTS: (1, 2, 3, 4), Kind.TARGET: (1, 2, 3, 4), Kind.RESET: (0,)}
 
 
 class WireError(ValueError):
@@ -144,10 +146,10 @@ def parse(frames: Sequence[bytes | memoryview], streams: Mapping[str, Geometry])
         raise WireError("magic", f"magic {head.magic!r}; {MAGIC!r}", stream)
     if head.header_size != len(raw):
         raise WireError("size", f"header_size {head.header_size}, but the frame has {len(raw)} bytes", stream)
-    if head.kind not in (1, 2, 3):
+    kind = _KINDS.get(head.kind)
+    if kind is None:
         raise WireError("kind", f"kind {head.kind}; 1 events, 2 target, 3 reset", stream)
-    kind = Kind(head.kind)
-    codecs = {Kind.EVENTS: (1, 2, 3, 4), Kind.TARGET: (1, 2, 3, 4), Kind.RESET: (0,)}[kind]
+    codecs = _CODECS[kind]
     if head.codec not in codecs:
         raise WireError("codec", f"codec {head.codec} of {kind.name.lower()}; {codecs[0]}-{codecs[-1]}", stream)
     if head.flags & ~FLAG_CRC:
@@ -180,7 +182,7 @@ def _check_count(head: Header, kind: Kind, stream: str) -> None:
         if head.count != 1:
             raise WireError("count", f"a target with count {head.count}; 1", stream)
     else:
-        size = _ITEM_BYTES.get(EventCodec(head.codec))
+        size = _ITEM_BYTES.get(head.codec)
         if size is not None and head.payload_bytes % size:
             raise WireError("size", f"payload of {head.payload_bytes} bytes is not a multiple of {size}", stream)
         if size is not None and head.payload_bytes != head.count * size:
@@ -195,6 +197,17 @@ def _out_of_range(events, width, height, t_first, t_limit):  # type: ignore[no-u
         if e.x >= width or e.y >= height or e.on > 1 or e.t < t_first or e.t > t_limit:
             return k
     return -1
+
+
+@kernel
+def _unpack(packed, t_first, events):  # type: ignore[no-untyped-def]
+    """Write REL8 out in full: time since the message's first, polarity in the highest bit of y."""
+    for k in range(len(packed)):
+        p, e = packed[k], events[k]
+        e.t = t_first + np.uint64(p.dt)
+        e.x = p.x
+        e.y = p.y & np.uint16(0x7FFF)
+        e.on = p.y >> np.uint16(15)
 
 
 def decode_events(message: Message, jitter_us: int = 0) -> Events:
@@ -213,11 +226,8 @@ def decode_events(message: Message, jitter_us: int = 0) -> Events:
     if codec is EventCodec.TXYP13:
         events = np.frombuffer(payload, EVENT_DTYPE)
     elif codec is EventCodec.REL8:
-        packed = np.frombuffer(payload, REL8_DTYPE)
-        events = np.empty(len(packed), EVENT_DTYPE)
-        events["t"] = packed["dt"]
-        events["t"] += np.uint64(head.t_first)
-        events["x"], events["y"], events["on"] = packed["x"], packed["y"] & 0x7FFF, packed["y"] >> 15
+        events = np.empty(head.count, EVENT_DTYPE)
+        _unpack(_read_only(np.frombuffer(payload, REL8_DTYPE)), np.uint64(head.t_first), events)
     elif head.count == 0 and not len(payload):
         events = np.empty(0, EVENT_DTYPE)
     else:
@@ -229,8 +239,7 @@ def decode_events(message: Message, jitter_us: int = 0) -> Events:
         except ValueError as error:
             reason = "range" if "outside" in str(error) else "size" if "multiple" in str(error) else "count"
             raise WireError(reason, str(error), stream) from None
-    events = events.view()
-    events.flags.writeable = False  # one array type for the kernel, whatever the codec
+    events = _read_only(events)
     begin = max(0, head.t_first - jitter_us)
     bad = int(_out_of_range(events, head.width, head.height, np.uint64(begin), np.uint64(head.t_last + MAX_AHEAD_US)))
     if bad >= 0:
@@ -242,6 +251,14 @@ def decode_events(message: Message, jitter_us: int = 0) -> Events:
             stream,
         )
     return events
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """One array type for the kernels, whoever sent it; a view, unless it is read-only already."""
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array
 
 
 def decode_target(message: Message) -> Target:

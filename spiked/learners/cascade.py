@@ -18,8 +18,11 @@ every weight, so that it is solved by a pass down and a pass up the chain.
 Cost: a pass over m arrays of the weights' size after each window, some 4 m operations a weight, whatever the events:
 with m = 6 and 595,000 weights 2.3 ms a window, 7 us for each of its 315 steps, of which learning alone takes 8.5.
 Memory: m - 1 arrays of the weights' size. In float32 the variables of a chain beyond 8 or so move by less than they
-resolve. On N-MNIST (`benchmarks/forgetting.py`) a chain costs accuracy in every order of the samples: one pass of 900
-windows has no time to spare for weights that are drawn back.
+resolve.
+
+A chain begins where the first task has ended, as errors tell (`boundaries`), with all variables where the weight then
+stands. One that begins with the random start draws weights back there, and on N-MNIST (`benchmarks/forgetting.py`) cost
+accuracy in every order of the samples; this one keeps part of what was known before the sensor was turned.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from spiked.learners.boundaries import Boundaries
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.jit import kernel
 from spiked.learners.methods import Method
@@ -99,30 +103,42 @@ class Cascade(Method):
 
     Parameters
     ----------
-    learner : whose weights are the first of each chain; the slower ones begin where the weights stand.
+    learner : whose weights are the first of each chain.
     levels : m, variables a weight, 2 or more.
     coupling : of the weight to the second variable, a window; 0: none.
+    at_once : whether chains begin with the first window; else where the first task has ended.
 
     Attributes
     ----------
     slow : float[m - 1, weights].
+    begun : uint8[1]; whether chains act.
     """
 
     name = "cascade"
 
-    def __init__(self, learner: GradientLearner, levels: int = 6, coupling: float = 0.001) -> None:
+    def __init__(
+        self, learner: GradientLearner, levels: int = 6, coupling: float = 0.003, at_once: bool = False
+    ) -> None:  # fmt: skip
         if levels < 2 or not 0 <= coupling < np.inf:
             raise ValueError(f"{levels} levels, coupling {coupling}; allowed: 2 or more, 0 or more")
         weight = learner.net.weight
-        self.coupling = coupling
+        self.coupling, self.tasks = coupling, Boundaries()
+        self.begun = np.full(1, at_once, np.uint8)
         self.slow = np.repeat(weight[None], levels - 1, axis=0)
         self._factor = factors(*chain(levels, coupling)).astype(weight.dtype)
         self._room = np.zeros((levels + 2, BLOCK), weight.dtype)
 
+    def closing(self, learner: GradientLearner, label: int, values: NDArray[np.float32]) -> None:
+        """See whether the window was said right."""
+        self.tasks.closing(learner, label, values, self.again)
+
     def taught(self, learner: GradientLearner) -> None:
-        """Let all chains relax for one window."""
-        if self.coupling > 0:
-            _relax(learner.net.weight, self.slow, self._factor, self._room)
+        """Let all chains relax for one window, or begin them."""
+        if self.begun[0]:
+            if self.coupling > 0:
+                _relax(learner.net.weight, self.slow, self._factor, self._room)
+        elif self.tasks.taught():
+            self.slow[:], self.begun[:] = learner.net.weight, True
 
     def grow(self, learner: GradientLearner) -> None:
         """Give new outputs chains at 0, where their weights are."""
@@ -130,4 +146,4 @@ class Cascade(Method):
 
     def arrays(self) -> dict[str, NDArray]:
         """All that the future depends on."""
-        return {"slow": self.slow}
+        return {"slow": self.slow, "begun": self.begun} | self.tasks.arrays()

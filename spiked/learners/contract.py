@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from spiked.learners.jit import kernel
+
 READ = 1
 """Cue flag: after this step, read the scores out."""
 CLOSE = 2
@@ -73,11 +75,20 @@ def check_inputs(steps: Steps, cues: Cues, n_in: int, n_labels: int) -> None:
     check_range("channel", steps.indices, 0, n_in)
 
 
+@kernel
+def _outside(numbers, least, end):  # type: ignore[no-untyped-def]
+    """Position of the first number below `least` or not below `end`, or -1."""
+    for k in range(len(numbers)):
+        if numbers[k] < least or numbers[k] >= end:
+            return k
+    return -1
+
+
 def check_range(name: str, numbers: NDArray[np.int32], least: int, end: int) -> None:
     """Raise ValueError for a number below `least` or not below `end`."""
-    if len(numbers) and not (least <= (low := int(numbers.min())) and int(numbers.max()) < end):
-        wrong = low if low < least else int(numbers.max())
-        raise ValueError(f"{name} {wrong} is not in {least}..{end - 1}")
+    at = _outside(numbers, least, end)
+    if at >= 0:
+        raise ValueError(f"{name} {numbers[at]} is not in {least}..{end - 1}")
 
 
 class Readouts(NamedTuple):

@@ -42,6 +42,11 @@ class DriftAlarm:
         """Answers since the last alarm, or the beginning."""
         return int(self._at[SINCE])
 
+    @property
+    def usual(self) -> float:
+        """Share of errors that is usual now; `MOST` before any answer."""
+        return float(self._at[RATE])
+
     def judge(self, wrong: bool) -> bool:
         """Take in one answer that was given before its label was used; whether that raises the alarm."""
         at = self._at

@@ -137,8 +137,12 @@ class FixedLearner(StateMixin):
         spikes = np.zeros((1, len(self.net.threshold)), np.int64)
         _read(self._traces, self.head, self._state, scores, spikes, 0)
         if learn and label != UNLABELLED:
-            learn_example(self.head, self._traces.features, labels[0])  # the type that a run has: compiled already
+            self.teach(label)
         return Readouts(np.array([-1], np.int64), flags, labels, scores, spikes)
+
+    def teach(self, label: int) -> None:
+        """Let the head learn what it read last, as an example of `label`; once for each read-out."""
+        learn_example(self.head, self._traces.features, np.int32(label))  # the type that a run has: compiled already
 
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest."""

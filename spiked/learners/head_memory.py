@@ -1,11 +1,11 @@
 """Around a streaming head on fixed features: every example several times, and letting the past go when all changes.
 
-Copies: networks beside the live one run on the same steps, each with all events shifted by a pixel or so (`copies`).
-Where a window closes with a label, the head takes the features of the live network, then those of each copy.
-Predictions are the live network's alone. What the head knows of a class so covers more than it was shown; statistics
-that do not depend on the order of the data still do not. A step costs an inference more for each copy while the stream
-learns, and nothing while it does not; a window costs the head one example more for each; the memory is the dynamics of
-the copies (the weights are shared).
+Copies: networks beside the live one run on the same steps, each with all events shifted, turned or scaled a little
+(`copies`). Where a window closes with a label, the head takes the features of the live network, then those of each
+copy. What the head knows of a class so covers more than it was shown; statistics that do not depend on the order of the
+data still do not. Predictions are the live network's alone, or (`vote`) the mean of what the head makes of all of them.
+A step costs an inference more for each copy while the stream learns, and nothing while it does not, unless they vote; a
+window costs the head one example more for each; the memory is the dynamics of the copies (the weights are shared).
 
 Drift: the errors before learning are watched (`drift`). When there are too many to be chance, the statistics count for
 `FADE` of what they did (`discriminant.fade`): predictions stay as they are, and what comes now weighs the more. That
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps, check_inputs, silent_cues
-from spiked.learners.copies import Shift, shift_steps, shift_table
+from spiked.learners.copies import Warp, warp_steps, warp_table
 from spiked.learners.discriminant import Discriminant, fade
 from spiked.learners.drift import DriftAlarm
 from spiked.learners.fixed import FixedLearner
@@ -36,13 +36,14 @@ LEAST_EXAMPLES = 20
 
 
 class HeadMemoryLearner(StateMixin):
-    """Fixed features and a streaming head that learns from shifted copies too, and lets the past go when all changes.
+    """Fixed features and a streaming head that learns from warped copies too, and lets the past go when all changes.
 
     Parameters
     ----------
     live : the learner; owned from here on.
     size : width, height and planes of the sensor's grid.
-    shifts : of the copies; none: no copies.
+    warps : of the copies; none: no copies.
+    vote : the copies predict too.
     drift : watches the errors; None: nobody does.
     """
 
@@ -52,14 +53,16 @@ class HeadMemoryLearner(StateMixin):
         self,
         live: FixedLearner,
         size: tuple[int, int, int],
-        shifts: Sequence[Shift] = (),
+        warps: Sequence[Warp] = (),
         drift: DriftAlarm | None = None,
+        vote: bool = False,
     ) -> None:
         if size[0] * size[1] * size[2] != live.n_in:
             raise ValueError(f"a grid of {size} has not {live.n_in} channels")
-        self.live, self.drift = live, drift
-        self.copies = [live.twin() for _ in shifts]
-        self._tables = [shift_table(*size, shift) for shift in shifts]
+        self.live, self.drift, self.vote = live, drift, vote
+        self.copies = [live.twin() for _ in warps]
+        self._tables = [warp_table(*size, warp) for warp in warps]
+        self._room = np.zeros(live.n_in, np.float32)
         self._lags = np.zeros(1, np.uint8)  # 1: the copies stood still while the live network ran
 
     @property
@@ -91,35 +94,50 @@ class HeadMemoryLearner(StateMixin):
     def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
         """Advance by many steps: in one compiled call, or, while learning, some for each window."""
         cues = silent_cues(steps.n) if cues is None else cues
-        if not learn:
+        if not (learn or self.vote):
             self._lags[0] = 1
             return self.live.run(steps, cues, False)
         check_inputs(steps, cues, self.n_in, self.n_out)
         self._catch_up()
-        shifted = [shift_steps(steps, table) for table in self._tables]
+        warped = [warp_steps(steps, table, self._room) for table in self._tables]
         said = []
         for a, b in windows(cues):
             part = Cues(cues.flags[a:b], cues.labels[a:b], cues.values)
-            known = self.live.head.examples.copy()
-            said.append(self.live.run(steps.slice(a, b), part))
-            self._judge(said[-1], known)
-            closing = part._replace(flags=part.flags & np.uint8(CLOSE))  # what else is read out, nobody hears
-            for copy, its_steps in zip(self.copies, shifted):
-                copy.run(its_steps.slice(a, b), closing)
+            heard = part if self.vote else part._replace(flags=part.flags & np.uint8(CLOSE))
+            live = self.live.run(steps.slice(a, b), part, False)
+            others = [copy.run(its.slice(a, b), heard, False) for copy, its in zip(self.copies, warped)]
+            said.append(self._count_votes(live, others))
+            if learn and part.flags[-1] & CLOSE:
+                self._teach(said[-1])
         return join_readouts(said, cues, self.n_out, len(self.net.threshold))
 
     def conclude(
         self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
     ) -> Readouts:
         """Read out and close the window now, between two steps."""
-        known = self.live.head.examples.copy()
-        said = self.live.conclude(label, values, learn)
-        if learn:
-            self._judge(said, known)
+        said = self.live.conclude(label, values, False)
+        if learn or self.vote:
             self._catch_up()
-            for copy in self.copies:
-                copy.conclude(label, values)
+            said = self._count_votes(said, [copy.conclude(label, values, False) for copy in self.copies])
+        if learn:
+            self._teach(said)
         return said
+
+    def _count_votes(self, live: Readouts, others: Sequence[Readouts]) -> Readouts:
+        """What the live network says, or all together."""
+        if not self.vote:
+            return live
+        votes = np.stack([live.scores, *(other.scores for other in others)])
+        return live._replace(scores=np.asarray(votes.mean(axis=0, dtype=np.float64), np.float32))
+
+    def _teach(self, said: Readouts) -> None:
+        """Let the head learn what all networks have just read out, if there is a label; predictions came before."""
+        label = int(said.labels[-1])
+        if label == UNLABELLED:
+            return
+        self._judge(said, label)
+        for each in (self.live, *self.copies):
+            each.teach(label)
 
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest."""
@@ -138,17 +156,17 @@ class HeadMemoryLearner(StateMixin):
         finally:
             self._lags = lags
 
-    def _judge(self, said: Readouts, known: NDArray[np.float64]) -> None:
+    def _judge(self, said: Readouts, label: int) -> None:
         """Hold the prediction at a window's end against its label; let the past go if too much was wrong of late."""
-        if self.drift is None or not len(said.at) or not said.flags[-1] & CLOSE:
+        if self.drift is None:
             return
-        label = int(said.labels[-1])
-        if label != UNLABELLED and not known[label]:
+        known = self.head.examples[label]
+        if not known:
             self.drift.begin_anew()  # with a class more the task is harder than it was
-        if label == UNLABELLED or known[label] < LEAST_EXAMPLES * (1 + len(self.copies)):
+        if known < LEAST_EXAMPLES * (1 + len(self.copies)):
             return  # of a new class little is known: that is no drift
         if self.drift.judge(bool(np.argmax(said.scores[-1]) != label)):
-            fade(self.live.head, FADE)
+            fade(self.head, FADE)
 
     def _catch_up(self) -> None:
         """Begin to learn again: the copies were left behind, and begin at rest."""

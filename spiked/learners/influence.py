@@ -17,8 +17,11 @@ filtered by that membrane's decay ``kappa``: ``eps_ij[t] = kappa eps_ij[t-1] + p
 below that, the filters of the layers further up are left out (they do not factor).
 
 What collects the descent is the weights themselves: learning at every step is ``W = stored - xhat G``, exact without
-ever touching a row whose input is silent. The powers of beta are kept in range by a new origin every few time
-constants; the running sums are float64. (`eligibility` has the form that gathers a window's gradient, for any neuron.)
+ever touching a row whose input is silent. The powers of beta are kept in range by origins: every few time constants a
+new one begins, with sums of its own, and the older ones run on for as long as a row refers to them. A row comes to the
+present origin with its next event; one that stays silent is let go when its origin's turn comes again. So no step has
+to go through all rows. The running sums are float64. (`eligibility` has the form that gathers a window's gradient, for
+any neuron.)
 """
 
 from __future__ import annotations
@@ -28,10 +31,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spiked.learners.jit import kernel
+from spiked.learners.jit import inlined, kernel
 from spiked.learners.lif import Lif
 
 ORIGIN_TAUS = 4.0  # a new origin after so many time constants: e^4 eps is the error that a row's sum can gather
+MOST_ORIGINS = 8  # at a time; time constants that differ much would ask for more: then silent rows are brought along
 FORGET_TAUS = {4: 17.0, 8: 25.0}  # by bytes of a weight: a row silent for so long has e^-17 of its influence left
 
 
@@ -44,13 +48,18 @@ class Influence(NamedTuple):
     xhat : float64[sum n_in]; traces, times beta^-r.
     live, n_live, is_live : the rows whose trace is not zero, as a list and as flags.
     last : int64[sum n_in]; clock at each row's last event.
+    origin : int64[sum n_in]; which of the B origins each row refers to.
+    now : int64[L]; the present origin of each layer.
+    n_rows : int64[L, B]; rows that refer to each.
     filtered : float[...]; F of the hidden layers.
-    g : float64[sum n]; G of the output layer, Q of the others.
-    k1, k2 : float64[sum n]; K1, K2 of the hidden layers.
+    g : float64[B, sum n]; G of the output layer, Q of the others, since each origin.
+    k1, k2 : float64[B, sum n]; K1, K2 of the hidden layers.
     pull_weight, pull_filtered : float[sum n]; what an event of size 1 takes off its row in this step.
+    lazy_filtered, lazy_trace : float[sum n]; K1 and K2 (at the output: G) of this step, in the type of the weights.
+    source : float64[B]; room for a sum for each origin.
     event : float[1]; size of the present event.
     ones : float32[sum n]; size of a spike, as that of an event.
-    power : float64[L, 3]; beta^r, kappa^r, and r itself.
+    power : float64[L, B, 3]; beta^r, kappa^r, and r itself, since each origin.
     limits : int64[L, 2]; r at which a new origin is due, and steps after which a silent row is let go.
     clock : int64[1]; steps since the last reset.
     """
@@ -61,12 +70,18 @@ class Influence(NamedTuple):
     n_live: NDArray[np.int64]
     is_live: NDArray[np.uint8]
     last: NDArray[np.int64]
+    origin: NDArray[np.int64]
+    now: NDArray[np.int64]
+    n_rows: NDArray[np.int64]
     filtered: NDArray[np.floating]
     g: NDArray[np.float64]
     k1: NDArray[np.float64]
     k2: NDArray[np.float64]
     pull_weight: NDArray[np.floating]
     pull_filtered: NDArray[np.floating]
+    lazy_filtered: NDArray[np.floating]
+    lazy_trace: NDArray[np.floating]
+    source: NDArray[np.float64]
     event: NDArray[np.floating]
     ones: NDArray[np.float32]
     power: NDArray[np.float64]
@@ -86,8 +101,9 @@ def make_influence(net: Lif) -> Influence:
         decays = np.minimum(betas.astype(np.float64), 1 - 1e-9)  # no leak: a tau of 1e9 steps
         taus = -1.0 / np.log(decays)
         limits[layer] = max(1, int(ORIGIN_TAUS * taus.min())), int(forget_taus * taus.max()) + 1
-    power = np.ones((n_layers, 3))
-    power[:, 2] = 0
+    n_origins = min(MOST_ORIGINS, int((-(-limits[:, 1] // limits[:, 0])).max()) + 2)
+    power = np.ones((n_layers, n_origins, 3))
+    power[:, :, 2] = 0
     return Influence(
         x_at=x_at,
         xhat=np.zeros(n_in),
@@ -95,12 +111,18 @@ def make_influence(net: Lif) -> Influence:
         n_live=np.zeros(n_layers, np.int64),
         is_live=np.zeros(n_in, np.uint8),
         last=np.zeros(n_in, np.int64),
+        origin=np.zeros(n_in, np.int64),
+        now=np.zeros(n_layers, np.int64),
+        n_rows=np.zeros((n_layers, n_origins), np.int64),
         filtered=np.zeros(max(1, int(net.w_at[n_layers - 1])), net.weight.dtype),
-        g=np.zeros(n),
-        k1=np.zeros(n),
-        k2=np.zeros(n),
+        g=np.zeros((n_origins, n)),
+        k1=np.zeros((n_origins, n)),
+        k2=np.zeros((n_origins, n)),
         pull_weight=np.zeros(n, net.weight.dtype),
         pull_filtered=np.zeros(n, net.weight.dtype),
+        lazy_filtered=np.zeros(n, net.weight.dtype),
+        lazy_trace=np.zeros(n, net.weight.dtype),
+        source=np.zeros(n_origins),
         event=np.zeros(1, net.weight.dtype),
         ones=np.ones(n, np.float32),
         power=power,
@@ -109,36 +131,93 @@ def make_influence(net: Lif) -> Influence:
     )
 
 
-@kernel
+@inlined
 def tick(net, inf, layer):  # type: ignore[no-untyped-def]
     """Begin a step of one layer: the powers move on, and a new origin is taken when one is due.
 
     What every event of the step takes off its row is the same up to the event's size: it is worked out here, once.
     """
-    power = inf.power[layer]
-    if power[2] >= inf.limits[layer, 0]:
+    if inf.power[layer, inf.now[layer], 2] >= inf.limits[layer, 0]:
         new_origin(net, inf, layer)
-    power[0] *= net.beta[net.u_at[layer]]
-    if layer + 1 < len(net.threshold):
-        power[1] *= net.beta[net.u_at[layer + 1]]
-    power[2] += 1
+    now = inf.now[layer]
     a, b = net.u_at[layer], net.u_at[layer + 1]
+    for o in range(len(inf.g)):
+        if o == now or inf.n_rows[layer, o] > 0:
+            inf.power[layer, o, 0] *= net.beta[a]
+            if layer + 1 < len(net.threshold):
+                inf.power[layer, o, 1] *= net.beta[b]
+            inf.power[layer, o, 2] += 1
+    g, pull, trace = inf.g[now, a:b], inf.pull_weight[a:b], inf.lazy_trace[a:b]
     if layer + 1 == len(net.threshold):
-        for j in range(a, b):
-            inf.pull_weight[j] = -inf.g[j]
+        for j in range(b - a):
+            pull[j] = -g[j]
+            trace[j] = g[j]
     else:
-        for j in range(a, b):
-            inf.pull_weight[j] = inf.g[j] * inf.k1[j] - inf.k2[j]
-            inf.pull_filtered[j] = inf.g[j]
+        k1, k2 = inf.k1[now, a:b], inf.k2[now, a:b]
+        pull_filtered, filtered = inf.pull_filtered[a:b], inf.lazy_filtered[a:b]
+        for j in range(b - a):
+            pull[j] = g[j] * k1[j] - k2[j]
+        for j in range(b - a):
+            pull_filtered[j] = g[j]
+        for j in range(b - a):
+            filtered[j] = k1[j]
+        for j in range(b - a):
+            trace[j] = k2[j]
 
 
-@kernel
+@inlined
+def bring_rows(net, inf, layer, rows, n_rows):  # type: ignore[no-untyped-def]
+    """Let `rows` (the first `n_rows`), which have events in this step, refer to the present origin; after `tick`."""
+    x0, now = inf.x_at[layer], inf.now[layer]
+    for k in range(n_rows):
+        entry = x0 + rows[k]
+        if inf.is_live[entry] == 0:
+            inf.is_live[entry] = 1
+            inf.live[x0 + inf.n_live[layer]] = rows[k]
+            inf.n_live[layer] += 1
+        elif inf.origin[entry] == now:
+            continue
+        else:
+            inf.n_rows[layer, inf.origin[entry]] -= 1
+            _bring_row(net, inf, layer, rows[k])
+        inf.origin[entry] = now
+        inf.n_rows[layer, now] += 1
+
+
+@inlined
+def _bring_row(net, inf, layer, i):  # type: ignore[no-untyped-def]
+    """Write a row as seen from the present origin: the weight that it stands for, and its influence, stay."""
+    n = net.sizes[layer + 1]
+    a, entry, at = net.u_at[layer], inf.x_at[layer] + i, net.w_at[layer] + i * n
+    old, now = inf.origin[entry], inf.now[layer]
+    weight = net.weight[at : at + n]
+    xhat = inf.xhat[entry]
+    moved = xhat * (inf.power[layer, old, 0] / inf.power[layer, now, 0])
+    g, g_now = inf.g[old, a : a + n], inf.g[now, a : a + n]
+    if layer + 1 == len(net.threshold):
+        for j in range(n):
+            weight[j] = (weight[j] - xhat * g[j]) + moved * g_now[j]
+    else:
+        filtered = inf.filtered[at : at + n]
+        k1, k2 = inf.k1[old, a : a + n], inf.k2[old, a : a + n]
+        k1_now, k2_now = inf.k1[now, a : a + n], inf.k2[now, a : a + n]
+        faded = inf.power[layer, old, 1] / inf.power[layer, now, 1]
+        for j in range(n):
+            weight[j] = (weight[j] - filtered[j] * k1[j]) - xhat * k2[j]
+        for j in range(n):
+            filtered[j] = faded * (filtered[j] + xhat * g[j]) - moved * g_now[j]
+        for j in range(n):
+            weight[j] = (weight[j] + filtered[j] * k1_now[j]) + moved * k2_now[j]
+    inf.xhat[entry] = moved
+
+
+@inlined
 def row_events(net, inf, layer, rows, counts, n_rows):  # type: ignore[no-untyped-def]
     """Events of weight `counts` at inputs `rows` (the first `n_rows`); comes before this step's `accumulate`."""
     n = net.sizes[layer + 1]
     a, x0, w0 = net.u_at[layer], inf.x_at[layer], net.w_at[layer]
     hidden = layer + 1 < len(net.threshold)
-    power = inf.power[layer, 0]
+    power = inf.power[layer, inf.now[layer], 0]
     pull_weight, pull_filtered = inf.pull_weight[a : a + n], inf.pull_filtered[a : a + n]
     for k in range(n_rows):
         i = rows[k]
@@ -154,112 +233,124 @@ def row_events(net, inf, layer, rows, counts, n_rows):  # type: ignore[no-untype
                 filtered[j] -= d * pull_filtered[j]
         inf.xhat[entry] += d
         inf.last[entry] = inf.clock[0]
-        if not inf.is_live[entry]:
-            inf.is_live[entry] = 1
-            inf.live[x0 + inf.n_live[layer]] = i
-            inf.n_live[layer] += 1
 
 
-@kernel
+@inlined
 def add_rows(net, inf, layer, rows, counts, n_rows, membrane):  # type: ignore[no-untyped-def]
-    """Add rows of the weights as they stand now, the lazy part included, times `counts`."""
+    """Add rows of the weights as they stand now, the lazy part included, times `counts`; after `bring_rows`."""
     n = net.sizes[layer + 1]
     a, x0, w0 = net.u_at[layer], inf.x_at[layer], net.w_at[layer]
     hidden = layer + 1 < len(net.threshold)
-    g, k1, k2 = inf.g[a : a + n], inf.k1[a : a + n], inf.k2[a : a + n]
+    k1, k2 = inf.lazy_filtered[a : a + n], inf.lazy_trace[a : a + n]
     for k in range(n_rows):
         i, x = rows[k], counts[k]
         at = w0 + i * n
-        xhat = inf.xhat[x0 + i]
+        inf.event[0] = inf.xhat[x0 + i]
+        xhat = inf.event[0]  # in the type of the weights
         weight = net.weight[at : at + n]
         if hidden:
             filtered = inf.filtered[at : at + n]
             for j in range(n):
-                membrane[j] += x * (weight[j] - filtered[j] * k1[j] - xhat * k2[j])
+                membrane[j] += x * ((weight[j] - filtered[j] * k1[j]) - xhat * k2[j])
         else:
             for j in range(n):
-                membrane[j] += x * (weight[j] - xhat * g[j])
+                membrane[j] += x * (weight[j] - xhat * k2[j])
+
+
+@inlined
+def accumulate(net, inf, layer, psi, signal):  # type: ignore[no-untyped-def]
+    """Add this step: at the output ``G += signal beta^r``, below it Q, K1 and K2 from `psi` and `signal`."""
+    n, a = net.sizes[layer + 1], net.u_at[layer]
+    for o in range(len(inf.g)):
+        if o != inf.now[layer] and inf.n_rows[layer, o] == 0:
+            continue
+        g = inf.g[o, a : a + n]
+        beta_r, kappa_r = inf.power[layer, o, 0], inf.power[layer, o, 1]
+        if layer + 1 == len(net.threshold):
+            for j in range(n):
+                g[j] += signal[j] * beta_r
+        else:
+            k1, k2 = inf.k1[o, a : a + n], inf.k2[o, a : a + n]
+            ratio = beta_r / kappa_r
+            for j in range(n):
+                g[j] += psi[j] * ratio
+            for j in range(n):
+                k1[j] += signal[j] * kappa_r
+            for j in range(n):
+                k2[j] += signal[j] * kappa_r * g[j]
 
 
 @kernel
-def accumulate(net, inf, layer, psi, signal):  # type: ignore[no-untyped-def]
-    """Add this step: at the output ``G += signal beta^r``, below it Q, K1 and K2 from `psi` and `signal`."""
+def _settle_row(net, inf, layer, i):  # type: ignore[no-untyped-def]
+    """Write the lazy part of a row into its weights."""
     n = net.sizes[layer + 1]
-    a = net.u_at[layer]
-    g = inf.g[a : a + n]
-    beta_r, kappa_r = inf.power[layer, 0], inf.power[layer, 1]
+    a, entry, at = net.u_at[layer], inf.x_at[layer] + i, net.w_at[layer] + i * n
+    o = inf.origin[entry]
+    xhat, weight = inf.xhat[entry], net.weight[at : at + n]
     if layer + 1 == len(net.threshold):
+        g = inf.g[o, a : a + n]
         for j in range(n):
-            g[j] += signal[j] * beta_r
+            weight[j] -= xhat * g[j]
     else:
-        k1, k2 = inf.k1[a : a + n], inf.k2[a : a + n]
-        ratio = beta_r / kappa_r
+        filtered = inf.filtered[at : at + n]
+        k1, k2 = inf.k1[o, a : a + n], inf.k2[o, a : a + n]
         for j in range(n):
-            g[j] += psi[j] * ratio
-            k1[j] += signal[j] * kappa_r
-            k2[j] += signal[j] * kappa_r * g[j]
+            weight[j] = (weight[j] - filtered[j] * k1[j]) - xhat * k2[j]
 
 
 @kernel
 def settle(net, inf, layer):  # type: ignore[no-untyped-def]
     """Write the lazy part of every live row into the weights, and start collecting anew (the eligibility stays)."""
-    n = net.sizes[layer + 1]
-    a = net.u_at[layer]
-    top = layer + 1 == len(net.threshold)
-    g, k1, k2 = inf.g[a : a + n], inf.k1[a : a + n], inf.k2[a : a + n]
+    a, b = net.u_at[layer], net.u_at[layer + 1]
     for k in range(inf.n_live[layer]):
-        i = inf.live[inf.x_at[layer] + k]
-        xhat = inf.xhat[inf.x_at[layer] + i]
-        at = net.w_at[layer] + i * n
-        weight = net.weight[at : at + n]
-        if top:
-            for j in range(n):
-                weight[j] -= xhat * g[j]
-        else:
-            filtered = inf.filtered[at : at + n]
-            for j in range(n):
-                weight[j] -= filtered[j] * k1[j] + xhat * k2[j]
-    if top:
-        g[:] = 0.0
-    k1[:] = 0.0
-    k2[:] = 0.0
+        _settle_row(net, inf, layer, inf.live[inf.x_at[layer] + k])
+    if layer + 1 == len(net.threshold):
+        inf.g[:, a:b] = 0.0
+    inf.k1[:, a:b] = 0.0
+    inf.k2[:, a:b] = 0.0
 
 
 @kernel
 def new_origin(net, inf, layer):  # type: ignore[no-untyped-def]
-    """Move the origin of the powers to the present, and let rows go that have been silent for long."""
-    settle(net, inf, layer)
+    """Begin the next origin, and let rows go that have been silent since it was last there."""
     n = net.sizes[layer + 1]
     a, x0 = net.u_at[layer], inf.x_at[layer]
     top = layer + 1 == len(net.threshold)
-    beta_r, kappa_r = inf.power[layer, 0], inf.power[layer, 1]
-    g = inf.g[a : a + n]
-    kept = 0
+    o = (inf.now[layer] + 1) % len(inf.g)
+    beta_r, kappa_r = inf.power[layer, o, 0], inf.power[layer, o, 1]
+    kept, stay = 0, 0
     for k in range(inf.n_live[layer]):
         i = inf.live[x0 + k]
-        at = net.w_at[layer] + i * n
-        gone = inf.clock[0] - inf.last[x0 + i] > inf.limits[layer, 1]
-        if not top:
-            filtered = inf.filtered[at : at + n]
+        entry = x0 + i
+        if inf.origin[entry] == o:
+            _settle_row(net, inf, layer, i)
+            at = net.w_at[layer] + i * n
+            gone = inf.clock[0] - inf.last[entry] > inf.limits[layer, 1]
+            if not top:
+                filtered, xhat = inf.filtered[at : at + n], inf.xhat[entry]
+                if gone:
+                    filtered[:] = 0.0
+                else:
+                    for j in range(n):
+                        filtered[j] = kappa_r * (filtered[j] + xhat * inf.g[o, a + j])
             if gone:
-                filtered[:] = 0.0
-            else:
-                xhat = inf.xhat[x0 + i]
-                for j in range(n):
-                    filtered[j] = kappa_r * (filtered[j] + xhat * g[j])
-        if gone:
-            inf.xhat[x0 + i] = 0.0
-            inf.is_live[x0 + i] = 0
-        else:
-            inf.xhat[x0 + i] *= beta_r
-            inf.live[x0 + kept] = i
-            kept += 1
+                inf.xhat[entry] = 0.0
+                inf.is_live[entry] = 0
+                continue
+            inf.xhat[entry] *= beta_r
+            stay += 1
+        inf.live[x0 + kept] = i
+        kept += 1
     inf.n_live[layer] = kept
-    if not top:
-        g[:] = 0.0
-    inf.power[layer, 0] = 1.0
-    inf.power[layer, 1] = 1.0
-    inf.power[layer, 2] = 0.0
+    inf.n_rows[layer, o] = stay
+    inf.now[layer] = o
+    for j in range(a, a + n):
+        inf.g[o, j] = 0.0
+        inf.k1[o, j] = 0.0
+        inf.k2[o, j] = 0.0
+    inf.power[layer, o, 0] = 1.0
+    inf.power[layer, o, 1] = 1.0
+    inf.power[layer, o, 2] = 0.0
 
 
 @kernel
@@ -276,9 +367,12 @@ def forget(net, inf):  # type: ignore[no-untyped-def]
                 at = net.w_at[layer] + i * n
                 inf.filtered[at : at + n] = 0.0
         inf.n_live[layer] = 0
-    inf.g[:] = 0.0
-    inf.k1[:] = 0.0
-    inf.k2[:] = 0.0
-    inf.power[:, :2] = 1.0
-    inf.power[:, 2] = 0.0
+    inf.origin[:] = 0
+    inf.now[:] = 0
+    inf.n_rows[:, :] = 0
+    inf.g[:, :] = 0.0
+    inf.k1[:, :] = 0.0
+    inf.k2[:, :] = 0.0
+    inf.power[:, :, :2] = 1.0
+    inf.power[:, :, 2] = 0.0
     inf.clock[0] = 0

@@ -132,8 +132,19 @@ class MemoryLearner(StateMixin):
             self.rehearsal.close(label if taught else UNLABELLED)
         for made in [method.rehearsals(self.inner) for method in self._acting() if taught]:
             for steps, cues in made:
-                with self.inner.aside():
+                with self.inner.aside(), self._again():
                     self._run(steps, cues)
+
+    @contextmanager
+    def _again(self) -> Iterator[None]:
+        """Tell the methods that what happens inside is a rehearsal."""
+        for method in self.methods:
+            method.again = True
+        try:
+            yield
+        finally:
+            for method in self.methods:
+                method.again = False
 
     def _acting(self) -> tuple[Method, ...]:
         """The methods; at a rate of 0 nothing may move, and none has its turn."""
@@ -173,7 +184,7 @@ class MemoryLearner(StateMixin):
             if again is None:
                 break
             steps, cues, begins = again
-            with self.inner.aside(SIDE, rest=begins):
+            with self.inner.aside(SIDE, rest=begins), self._again():
                 self._run(steps, cues)
             n_steps -= steps.n
         return n_steps

@@ -19,6 +19,8 @@ class Method:
     """
 
     name: str
+    again = False
+    """Whether the window is a rehearsal."""
 
     def heard(self, learner: GradientLearner, steps: Steps, cues: Cues) -> None:
         """See a part of a window before the learner runs it; not called for a rehearsal."""

@@ -1,16 +1,14 @@
 """Penalties on moving what mattered: online elastic weight consolidation, and synaptic intelligence.
 
 The paper names "penalizing weights that change excessively fast" (5.1). Both methods keep an importance `F` and an
-anchor `a` for each weight, and add ``strength / 2 * sum F (w - a)^2`` to a window's loss::
+anchor `a` for each weight, and add ``strength / 2 * sum F (w - a)^2`` to a window's loss. What a task has gathered is
+consolidated where it ends, which the errors tell (`boundaries`); before the first end nothing is held::
 
-    OnlineEwc              F is a running mean of d^2, where d is the descent of a window's loss (Kirkpatrick et al.
-                           2017; the decay is that of Schwarz et al. 2018). A strength of N weighs as N windows do.
+    OnlineEwc              fresh += (d^2 - fresh) / windows, where d is the descent of a window's loss (Kirkpatrick et
+                           al. 2017). A task's end:  F = keep F + fresh (Schwarz et al. 2018),  a = w,  fresh = 0.
+                           A strength of N weighs as N windows do.
     SynapticIntelligence   path += d * dw at each window: what the weight's way took from the loss (Zenke et al. 2017).
-                           Every `anchor_windows` it becomes importance, and the next path begins:
-                           F = keep F + 2 max(path, 0) / ((w - a)^2 + damping),  a = w,  path = 0
-
-Nobody says where a task ends. The anchor of OnlineEwc is therefore a running mean of the weights, or a copy of them
-every so many windows; that of SynapticIntelligence is where its path began.
+                           A task's end:  F = keep F + 2 max(path, 0) / ((w - a)^2 + damping),  a = w,  path = 0
 
 The learner takes its step first. Then the weight is pulled, by an implicit step in the optimiser's own measure, which
 ends between `w` and `a` whatever the strength::
@@ -19,13 +17,13 @@ ends between `w` and `a` whatever the strength::
     w -= (w - a) c / (1 + c),  c = m strength F         F of the windows before this one
 
 The learner does not keep the descent: it is ``d = (w - w before) / m``. With "momentum" that is the mean of descents;
-with "bounded" it is cut as the step was; with adaptive feedback the decay of the weights is in it.
+with "bounded" it is cut as the step was; with adaptive feedback the decay of the weights is in it; of two penalties
+around one learner, the second takes the pull of the first for descent.
 
 Cost: a copy of the weights as a window closes, and a pass over weights and matrices after it, whatever the events:
 with 595,000 weights 0.8 ms a window, 2.5 us for each of its 315 steps, of which learning alone takes 8.5.
-Memory: 3 arrays of the weights' size for OnlineEwc and 4 for SynapticIntelligence; one of them is not in the state.
-What they are good for, `benchmarks/forgetting.py` says: on N-MNIST neither keeps an old class where new ones come, nor
-learns a second domain better; beside rehearsal (`pseudo`) EWC takes 2.5 points off what is forgotten.
+Memory: 4 arrays of the weights' size, one of which is not in the state.
+What they are good for, `benchmarks/forgetting.py` says: changes of the sensor after which all weights are in use again.
 """
 
 from __future__ import annotations
@@ -33,6 +31,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from spiked.learners.boundaries import Boundaries
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.jit import kernel
 from spiked.learners.methods import Method
@@ -40,7 +39,6 @@ from spiked.learners.optimizers import EPS
 from spiked.learners.weightlike import grow_weightlike, layer_parts
 
 MOST = 1e30  # largest c: more would overflow
-ANCHORS = ("mean", "copy")
 
 
 @kernel
@@ -67,19 +65,17 @@ def _pull(weight, importance, anchor, size, strength):  # type: ignore[no-untype
 
 
 @kernel
-def _ewc(weight, before, average, rms, importance, anchor, how, share, approach, size, step):  # type: ignore[no-untyped-def]
-    """One window of one layer: `how` is rate and strength; `share` and `approach`, those of F and a, are float[n]."""
-    n = len(share)
+def _ewc(weight, before, average, rms, importance, anchor, fresh, how, size, step):  # type: ignore[no-untyped-def]
+    """One window of one layer; `how` is rate, strength, and the share of a window in `fresh`."""
+    n = len(size)
     for at in range(0, len(weight), n):
         end = at + n
-        w, f, a = weight[at:end], importance[at:end], anchor[at:end]
+        w, f = weight[at:end], fresh[at:end]
         _measure(w, before[at:end], average[at:end] if rms else average, rms, how[0], size, step)
-        _pull(w, f, a, size, how[1])
+        _pull(w, importance[at:end], anchor[at:end], size, how[1])
         for j in range(n):
             d = step[j] / size[j]
-            f[j] += share[j] * (d * d - f[j])
-        for j in range(n):
-            a[j] += approach[j] * (w[j] - a[j])
+            f[j] += how[2] * (d * d - f[j])
 
 
 @kernel
@@ -109,11 +105,11 @@ def _consolidate(weight, importance, anchor, path, how):  # type: ignore[no-unty
 class _Penalty(Method):
     """What both keep: importance, anchor, and the weights before a window's step."""
 
-    def __init__(self, learner: GradientLearner, strength: float) -> None:
-        if not 0 <= strength < np.inf:
-            raise ValueError(f"a strength of {strength}; allowed: 0 or more")
+    def __init__(self, learner: GradientLearner, strength: float, keep: float, every: int) -> None:
+        if not (0 <= strength < np.inf and 0 <= keep <= 1):
+            raise ValueError(f"a strength of {strength}, keep {keep}; allowed: 0 or more, 0 to 1")
         weight = learner.net.weight
-        self.strength = strength
+        self.strength, self.keep, self.tasks = strength, keep, Boundaries(every)
         self.importance, self.anchor = np.zeros_like(weight), weight.copy()
         self._make_room(learner)
 
@@ -121,11 +117,12 @@ class _Penalty(Method):
         net = learner.net
         widest, dtype = int(net.sizes[1:].max()), net.weight.dtype
         self._before = np.zeros_like(net.weight)
-        self._how = np.zeros(2, dtype)
-        self._rows = np.zeros((4, widest), dtype)
+        self._how = np.zeros(3, dtype)
+        self._rows = np.zeros((2, widest), dtype)
 
     def closing(self, learner: GradientLearner, label: int, values: NDArray[np.float32]) -> None:
-        """Remember the weights as they are before the step."""
+        """Remember the weights as they are before the step, and whether the window was said right."""
+        self.tasks.closing(learner, label, values, self.again)
         self._before[:] = learner.net.weight
 
     def grow(self, learner: GradientLearner) -> None:
@@ -142,102 +139,90 @@ class _Penalty(Method):
 
     def arrays(self) -> dict[str, NDArray]:
         """All that the future depends on."""
-        return {"importance": self.importance, "anchor": self.anchor}
+        return {"importance": self.importance, "anchor": self.anchor} | self.tasks.arrays()
 
 
 class OnlineEwc(_Penalty):
-    """Elastic weight consolidation without tasks.
+    """Elastic weight consolidation of tasks that nobody names.
 
     Parameters
     ----------
     learner : whose weights are held; its layout now.
     strength : how many windows the past weighs as; 0 holds nothing.
-    windows : that the importance reaches back; the first so many are a plain mean.
-    anchor_windows : that the anchor reaches back, or lies back at most.
-    anchor : ``"mean"`` of the weights, or a ``"copy"`` every `anchor_windows`.
+    windows : that the importance of a task reaches back; a task of fewer weighs less.
+    keep : share of the importance that outlives the next task; 1: nothing is ever let go.
+    every : windows of a task; 0: it ends where errors rise.
 
     Attributes
     ----------
-    importance, anchor : float[weights].
-    age : int64[n]; windows that have taught since each output neuron was there.
+    importance, anchor, fresh : float[weights].
     """
 
     name = "ewc"
 
     def __init__(
-        self, learner: GradientLearner, strength: float = 30.0, windows: float = 500.0, anchor_windows: int = 100,
-        anchor: str = "copy",
+        self, learner: GradientLearner, strength: float = 50.0, windows: float = 500.0, keep: float = 0.9,
+        every: int = 0,
     ) -> None:  # fmt: skip
-        if not (windows >= 1 and anchor_windows >= 1):
-            raise ValueError(f"means of {windows} and {anchor_windows} windows; allowed: 1 or more")
-        if anchor not in ANCHORS:
-            raise ValueError(f"anchor {anchor!r}; allowed: {', '.join(ANCHORS)}")
-        super().__init__(learner, strength)
-        self.windows, self.anchor_windows, self.copies = windows, anchor_windows, anchor == "copy"
-        self.age = np.zeros(int(learner.net.sizes[-1]), np.int64)
+        if not windows >= 1:
+            raise ValueError(f"a mean of {windows} windows; allowed: 1 or more")
+        super().__init__(learner, strength, keep, every)
+        self.windows, self.fresh = windows, np.zeros_like(learner.net.weight)
 
     def taught(self, learner: GradientLearner) -> None:
-        """Pull, and take the window in."""
-        self.age += 1
-        self._how[:] = learner.rate, self.strength
-        for part, n, top in layer_parts(learner.net):
-            share, approach, size, step = self._rows[:, :n]
-            age = self.age if top else self.age[0]
-            share[:] = np.maximum(1 / self.windows, 1 / age)
-            if self.copies:
-                approach[:] = age % self.anchor_windows == 0
-            else:
-                approach[:] = np.maximum(1 / self.anchor_windows, 1 / age)
-            _ewc(*self._of(learner, part), self._how, share, approach, size, step)
+        """Pull, take the window in, and consolidate if a task has ended."""
+        self._how[:] = learner.rate, self.strength, 1 / self.windows
+        for part, n, _ in layer_parts(learner.net):
+            _ewc(*self._of(learner, part), self.fresh[part], self._how, self._rows[0, :n], self._rows[1, :n])
+        if self.tasks.taught():
+            self.importance *= self.keep
+            self.importance += self.fresh
+            self.anchor[:], self.fresh[:] = learner.net.weight, 0
 
     def grow(self, learner: GradientLearner) -> None:
         """Make room for new outputs, which nothing holds."""
         super().grow(learner)
-        self.age = np.concatenate([self.age, np.zeros(int(learner.net.sizes[-1]) - len(self.age), np.int64)])
+        self.fresh = grow_weightlike(self.fresh, learner.net)
 
     def arrays(self) -> dict[str, NDArray]:
         """All that the future depends on."""
-        return super().arrays() | {"age": self.age}
+        return super().arrays() | {"fresh": self.fresh}
 
 
 class SynapticIntelligence(_Penalty):
-    """Synaptic intelligence without tasks.
+    """Synaptic intelligence of tasks that nobody names.
 
     Parameters
     ----------
     learner : whose weights are held; its layout now.
     strength : of the penalty, Zenke's `c`; 0 holds nothing.
-    anchor_windows : windows of a path.
-    keep : share of the importance that outlives a path; 1: nothing is ever forgotten.
+    keep : share of the importance that outlives the next task; 1: nothing is ever let go.
     damping : bounds the importance of what hardly moved, in squares of a weight; Zenke's xi.
+    every : windows of a task; 0: it ends where errors rise.
 
     Attributes
     ----------
     importance, anchor, path : float[weights].
-    age : int64[1]; windows of this path so far.
     """
 
     name = "si"
 
     def __init__(
-        self, learner: GradientLearner, strength: float = 0.03, anchor_windows: int = 100, keep: float = 0.9,
-        damping: float = 1e-3,
+        self, learner: GradientLearner, strength: float = 0.003, keep: float = 0.9, damping: float = 1e-3,
+        every: int = 0,
     ) -> None:  # fmt: skip
-        if not (anchor_windows >= 1 and 0 <= keep <= 1 and damping > 0):
-            raise ValueError(f"{anchor_windows} windows, keep {keep}, damping {damping}; allowed: >= 1, 0 to 1, > 0")
-        super().__init__(learner, strength)
-        self.anchor_windows, self.keep, self.damping = anchor_windows, keep, damping
-        self.path, self.age = np.zeros_like(learner.net.weight), np.zeros(1, np.int64)
+        if not damping > 0:
+            raise ValueError(f"damping {damping}; allowed: more than 0")
+        super().__init__(learner, strength, keep, every)
+        self.damping, self.path = damping, np.zeros_like(learner.net.weight)
 
     def taught(self, learner: GradientLearner) -> None:
-        """Pull, and take the window in."""
-        self._how[:] = learner.rate, self.strength
+        """Pull, take the window in, and consolidate if a task has ended."""
+        self._how[:] = learner.rate, self.strength, 0
         for part, n, _ in layer_parts(learner.net):
-            _follow_path(*self._of(learner, part), self.path[part], self._how, self._rows[2, :n], self._rows[3, :n])
-        self.age += 1
-        if self.age[0] == self.anchor_windows:
-            self.age[:] = 0
-            self._how[:] = self.damping, self.keep
+            _follow_path(*self._of(learner, part), self.path[part], self._how, self._rows[0, :n], self._rows[1, :n])
+        if self.tasks.taught():
+            self._how[:] = self.damping, self.keep, 0
             _consolidate(learner.net.weight, self.importance, self.anchor, self.path, self._how)
 
     def grow(self, learner: GradientLearner) -> None:
@@ -247,4 +232,4 @@ class SynapticIntelligence(_Penalty):
 
     def arrays(self) -> dict[str, NDArray]:
         """All that the future depends on."""
-        return super().arrays() | {"path": self.path, "age": self.age}
+        return super().arrays() | {"path": self.path}

@@ -98,7 +98,8 @@ class RtrlLearner(StateMixin):
     def _options(self) -> Options:
         s = self.spec
         return Options(
-            OBJECTIVES.index(s.objective), SURROGATES.index(s.surrogate), float(s.surrogate_slope), float(self.rate),
+            OBJECTIVES.index(s.objective), SURROGATES.index(s.surrogate),
+            np.array([s.surrogate_slope], self.net.weight.dtype), float(self.rate),
             s.decoder == "rate", float(np.exp(-self._dt_ms / s.decoder_tau_ms)),
         )  # fmt: skip
 
@@ -177,16 +178,27 @@ class RtrlLearner(StateMixin):
         weight = net.weight[a:b].reshape(n_in, n)
         xhat = inf.xhat[inf.x_at[layer] : inf.x_at[layer + 1], None]
         u = slice(int(net.u_at[layer]), int(net.u_at[layer + 1]))
+        origin = inf.origin[inf.x_at[layer] : inf.x_at[layer + 1]]
         if layer + 1 == len(net.threshold):
-            return weight + (-xhat * inf.g[u]).astype(weight.dtype)
-        lazy = -inf.filtered[a:b].reshape(n_in, n) * inf.k1[u] - xhat * inf.k2[u]
+            return weight + (-xhat * inf.g[origin, u]).astype(weight.dtype)
+        lazy = -inf.filtered[a:b].reshape(n_in, n) * inf.k1[origin, u] - xhat * inf.k2[origin, u]
         return weight + lazy.astype(weight.dtype)
 
     def arrays(self) -> dict[str, NDArray]:
         """All that the future depends on, by name."""
         arrays: dict[str, NDArray] = {"net.weight": self.net.weight, "feedback": self._feedback.matrix}
         arrays |= {f"state.{k}": v for k, v in self._live.state._asdict().items()}
-        derived = ("x_at", "limits", "pull_weight", "pull_filtered", "event", "ones")
+        derived = (
+            "x_at",
+            "limits",
+            "pull_weight",
+            "pull_filtered",
+            "lazy_filtered",
+            "lazy_trace",
+            "source",
+            "event",
+            "ones",
+        )
         arrays |= {f"influence.{k}": v for k, v in self._live.inf._asdict().items() if k not in derived}
         return arrays | {f"work.{k}": v for k, v in self._live.work._asdict().items()}
 
@@ -205,7 +217,9 @@ class _Live(NamedTuple):
     @classmethod
     def at_rest(cls, net: Lif) -> _Live:
         n, n_out = int(net.u_at[-1]), int(net.sizes[-1])
-        work = Work(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n_out), np.zeros(n_out), np.zeros(n_out))
+        kind = net.weight.dtype
+        distance, psi = np.zeros(n, kind), np.zeros(n, kind)
+        work = Work(distance, psi, np.zeros(n), np.zeros(n), np.zeros(n_out), np.zeros(n_out), np.zeros(n_out))
         return cls(make_lif_state(net), influences.make_influence(net), work)
 
     def to_rest(self, net: Lif) -> None:

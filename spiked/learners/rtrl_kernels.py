@@ -8,21 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.contract import CLOSE, UNLABELLED
-from spiked.learners.dynamics import fire, integrate, integrate_spikes, leak, next_step
+from spiked.learners.dynamics import copy, fire, integrate, integrate_spikes, leak, next_step
 from spiked.learners.feedback import SYMMETRIC, send_down
-from spiked.learners.influence import accumulate, add_rows, forget, row_events, settle, tick
-from spiked.learners.jit import kernel
+from spiked.learners.influence import accumulate, add_rows, bring_rows, forget, row_events, settle, tick
+from spiked.learners.jit import inlined, kernel
 from spiked.learners.objectives import membrane_error
-from spiked.learners.surrogates import surrogate
+from spiked.learners.surrogates import surrogate_row
 
 
 class Work(NamedTuple):
     """Vectors that a step works with, one entry per neuron unless said.
 
-    `signal` is dL/dS of a hidden neuron, `credit` its dL/dU. `error`, `logits` and `score` have an entry per output.
+    `distance` is U - theta, in the type of the weights as `psi` is. `signal` is dL/dS of a hidden neuron, `credit` its
+    dL/dU. `error`, `logits` and `score` have an entry per output.
     """
 
-    psi: NDArray[np.float64]
+    distance: NDArray[np.floating]
+    psi: NDArray[np.floating]
     signal: NDArray[np.float64]
     credit: NDArray[np.float64]
     error: NDArray[np.float64]
@@ -35,7 +37,7 @@ class Options(NamedTuple):
 
     objective: int
     surrogate: int
-    slope: float
+    slope: NDArray[np.floating]
     rate: float
     by_rate: bool
     score_decay: float
@@ -48,17 +50,19 @@ def _add_lazy(net, inf, work, layer):  # type: ignore[no-untyped-def]
     source = work.credit[b : net.u_at[layer + 2]]
     m, x0, w0 = len(source), inf.x_at[layer + 1], net.w_at[layer + 1]
     if layer + 2 == len(net.threshold):
-        g_source = 0.0
-        for k in range(m):
-            g_source += inf.g[b + k] * source[k]
+        for o in range(len(inf.g)):
+            g_source = 0.0
+            for k in range(m):
+                g_source += inf.g[o, b + k] * source[k]
+            inf.source[o] = g_source
         for j in range(b - a):
-            work.signal[a + j] -= inf.xhat[x0 + j] * g_source
+            work.signal[a + j] -= inf.xhat[x0 + j] * inf.source[inf.origin[x0 + j]]
     else:
         for j in range(b - a):
             total = 0.0
-            at, xhat = w0 + j * m, inf.xhat[x0 + j]
+            at, xhat, o = w0 + j * m, inf.xhat[x0 + j], inf.origin[x0 + j]
             for k in range(m):
-                total += (inf.filtered[at + k] * inf.k1[b + k] + xhat * inf.k2[b + k]) * source[k]
+                total += (inf.filtered[at + k] * inf.k1[o, b + k] + xhat * inf.k2[o, b + k]) * source[k]
             work.signal[a + j] -= total
     for j in range(a, b):
         work.credit[j] = work.signal[j] * work.psi[j]
@@ -74,7 +78,7 @@ def _send_down(net, inf, work, feedback):  # type: ignore[no-untyped-def]
         send_down(net, feedback, work.psi, work.error, work.signal, work.credit)
         return
     top = len(net.threshold) - 1
-    work.credit[net.u_at[top] :] = work.error
+    copy(work.credit[net.u_at[top] :], work.error)
     for layer in range(top - 1, -1, -1):
         a, b = net.u_at[layer], net.u_at[layer + 1]
         m = net.sizes[layer + 2]
@@ -88,23 +92,27 @@ def _send_down(net, inf, work, feedback):  # type: ignore[no-untyped-def]
         _add_lazy(net, inf, work, layer)
 
 
-@kernel
+@inlined
 def _learn_step(net, state, inf, work, opt, feedback, label, values):  # type: ignore[no-untyped-def]
     """Move the influence of every layer on by this step, and with it the weights."""
     top = len(net.threshold) - 1
     a, n_all = net.u_at[top], net.u_at[top + 1]
     for layer in range(top + 1):
-        theta = net.threshold[layer]
-        for j in range(net.u_at[layer], net.u_at[layer + 1]):
-            work.psi[j] = surrogate(opt.surrogate, state.membrane[j] - theta, opt.slope)
+        theta, lo, hi = net.threshold[layer], net.u_at[layer], net.u_at[layer + 1]
+        membrane, distance = state.membrane[lo:hi], work.distance[lo:hi]
+        for j in range(hi - lo):
+            distance[j] = membrane[j] - theta
+        surrogate_row(opt.surrogate, distance, opt.slope, work.psi[lo:hi])
     if label == UNLABELLED:
-        work.signal[:] = 0.0
+        for j in range(len(work.signal)):
+            work.signal[j] = 0.0
     else:
         membrane_error(opt.objective, state.membrane[a:n_all], label, values, 1, work.logits, work.error)
         for k in range(len(work.error)):
             work.error[k] *= opt.rate
         _send_down(net, inf, work, feedback)
-        work.signal[a:] = work.error
+        for k in range(len(work.error)):
+            work.signal[a + k] = work.error[k]
     for layer in range(top + 1):
         lo, hi = net.u_at[layer], net.u_at[layer + 1]
         accumulate(net, inf, layer, work.psi[lo:hi], work.signal[lo:hi])
@@ -147,6 +155,7 @@ def run_steps(  # type: ignore[no-untyped-def]
             if layer == 0:
                 indices, counts = steps.indices[lo:hi], steps.counts[lo:hi]
                 if learn:
+                    bring_rows(net, inf, 0, indices, hi - lo)
                     add_rows(net, inf, 0, indices, counts, hi - lo, u)
                     row_events(net, inf, 0, indices, counts, hi - lo)
                 else:
@@ -154,6 +163,7 @@ def run_steps(  # type: ignore[no-untyped-def]
             elif learn:
                 below = state.spiked[net.u_at[layer - 1] : net.u_at[layer]]
                 n_below = state.n_spiked[layer - 1]
+                bring_rows(net, inf, layer, below, n_below)
                 add_rows(net, inf, layer, below, inf.ones, n_below, u)
                 row_events(net, inf, layer, below, inf.ones, n_below)
             else:

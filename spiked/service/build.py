@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from spiked.io.binner import BinnerSpec
 from spiked.io.events import Geometry
 from spiked.learners.cascade import Cascade
-from spiked.learners.copies import neighbours
+from spiked.learners.copies import drawn_warps, neighbours
 from spiked.learners.drift import DriftAlarm
 from spiked.learners.fixed import FixedLearner, FixedSpec
 from spiked.learners.gradient import GradientLearner
@@ -42,6 +42,8 @@ AnyLearner = (
 )  # fmt: skip
 
 DENSE_GAIN = 2.0
+TASK_WINDOWS = 100
+"""Of a task, for `ewc` and `si`, where no answer is simply wrong and so errors cannot tell where one ends."""
 SLOPES = {"spike": 0.0, "noisy_spike": 0.2}
 """Slopes of surrogates where the configuration names none; of the others, 2."""
 
@@ -148,12 +150,13 @@ def _build(stream: Stream, n_classes: int | None) -> AnyLearner:
 def _methods(learner: GradientLearner, stream: Stream) -> tuple[Method, ...]:
     """What acts when a window has taught, in the order of this table."""
     m, dt_ms, seed = stream.memory, stream.dt_ms, stream.network.seed
+    every = TASK_WINDOWS if stream.network.outputs or stream.learning.objective == "reward" else 0
     known: dict[str, Callable[[], Method]] = {
         "novelty": lambda: Novelty(learner, m.novelty_power, m.novelty_most),
         "pseudo": lambda: PseudoReplay(learner, m.pseudo_windows, dt_ms=dt_ms, seed=seed),
-        "ewc": lambda: OnlineEwc(learner, m.ewc_strength),
-        "si": lambda: SynapticIntelligence(learner, m.si_strength),
-        "cascade": lambda: Cascade(learner, m.cascade_levels, m.cascade_coupling),
+        "ewc": lambda: OnlineEwc(learner, m.ewc_strength, every=every),
+        "si": lambda: SynapticIntelligence(learner, m.si_strength, every=every),
+        "cascade": lambda: Cascade(learner, m.cascade_levels, m.cascade_coupling, at_once=every > 0),
     }
     return tuple(make() for name, make in known.items() if name in m.methods)
 
@@ -162,10 +165,14 @@ def _remembering(learner: FixedLearner, stream: Stream) -> FixedLearner | HeadMe
     memory, grid = stream.memory, binner_spec(stream).grid
     if not memory.methods:
         return learner
-    px = memory.copies_px if "copies" in memory.methods else []
-    shifts = [shift for distance in px for shift in neighbours(grid.width, grid.height, distance)]
+    warps = []
+    if "copies" in memory.methods:
+        warps = [warp for px in memory.copies_px for warp in neighbours(grid.width, grid.height, px)]
+        draws = np.random.default_rng([stream.network.seed, 0xC0B1E5])  # apart from those of the weights
+        warps += drawn_warps(draws, grid.width, grid.height, memory.copies_drawn)
     drift = DriftAlarm() if "drift" in memory.methods else None
-    return HeadMemoryLearner(learner, (grid.width, grid.height, grid.planes), shifts, drift)
+    size = grid.width, grid.height, grid.planes
+    return HeadMemoryLearner(learner, size, warps, drift, memory.copies_vote and bool(warps))
 
 
 def _build_stdp(stream: Stream, n_out: int) -> StdpLearner:

@@ -101,7 +101,7 @@ class Caretaker:
         """A window has closed; all that follows from it happens now."""
         if label != UNLABELLED:
             if self.exam and self.pulse.hears(self.last_good.events):
-                if stream.learning:
+                if stream.learns:
                     self.exam.taught(label, stream.learner, self.guard.in_doubt or bool(self.held))
                 elif self.still.probe and (window := self.exam.take_open()):
                     self.still.probe.show(window, label)
@@ -116,8 +116,8 @@ class Caretaker:
                 continue
             hears = len(part.indices) > LEAST_EVENTS * self.last_good.events * part.n
             if self.exam and hears and not taught:
-                self.guard.judge(label, answer(stream.learner, part), stream.learning)
-            elif self.exam and hears and stream.learning:
+                self.guard.judge(label, answer(stream.learner, part), stream.learns)
+            elif self.exam and hears and stream.learns:
                 self.exam.take(part, label, stream.learner, self.guard.in_doubt or bool(self.held))
             elif self.still.probe and hears:
                 self.still.probe.show(part, label)
@@ -129,7 +129,7 @@ class Caretaker:
             self.release(stream, "the labels agree with the predictions again")
         elif self.still.probe and self.still.probe.learns:
             self.release(stream, "what the labels say can be learnt again")
-        if not stream.learning:
+        if not stream.learns:
             return
         self._taught += 1
         reason = self._harm(stream)

@@ -44,6 +44,7 @@ class Ingest(Section):
     mode: Literal["pull", "sub"] = "pull"
     max_message_mb: Annotated[float, Meta(gt=0, le=1024)] = 16.0
     queue_messages: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
+    max_lag_ms: NotNegative = 0.0
 
 
 class Predictions(Section):
@@ -200,14 +201,16 @@ class Memory(Section):
     average_windows: Annotated[float, Meta(ge=1)] = 50.0
     replay_windows: Annotated[int, Meta(ge=1, le=64)] = 4
     budget_mb: Annotated[float, Meta(ge=0.01, le=1024)] = 4.0
-    ewc_strength: NotNegative = 30.0
-    si_strength: NotNegative = 0.03
+    ewc_strength: NotNegative = 50.0
+    si_strength: NotNegative = 0.003
     cascade_levels: Annotated[int, Meta(ge=2, le=12)] = 6
-    cascade_coupling: NotNegative = 0.001
+    cascade_coupling: NotNegative = 0.003
     novelty_power: NotNegative = 1.0
     novelty_most: Annotated[float, Meta(ge=1)] = 10.0
     pseudo_windows: Annotated[int, Meta(ge=0, le=64)] = 2
-    copies_px: Annotated[list[Count], Meta(min_length=1, max_length=3)] = field(default_factory=lambda: [1])
+    copies_px: Annotated[list[Count], Meta(max_length=3)] = field(default_factory=lambda: [1])
+    copies_drawn: Annotated[int, Meta(ge=0, le=64)] = 0
+    copies_vote: bool = False
     exam_mb: Annotated[float, Meta(ge=0, le=1024)] = 2.0
     exam_every: Count = 4
     on_harm: Literal["freeze", "slow", "report"] = "freeze"

@@ -204,6 +204,7 @@ def learner_digest(stream: Stream) -> str:
     if stream.memory.methods:
         m = stream.memory
         what["memory"] = [sorted(m.methods), m.copies_px, m.budget_mb if "replay" in m.methods else 0]
+        what["memory"] += [m.copies_drawn] if m.copies_drawn else []
     what["learning"] = [
         learning.rule, learning.feedback, learning.update, learning.optimizer, learning.objective,
         learning.decays_rate > 0, learning.sparse_steps, learning.perturbation,

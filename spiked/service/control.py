@@ -18,6 +18,7 @@ from spiked.service.checkpoint_writer import CheckpointWriter
 from spiked.service.checkpoints import CheckpointError, CheckpointStore
 from spiked.service.knowledge import KnowledgeError, roll_back
 from spiked.service.metrics import DaemonStats
+from spiked.service.overload import NAMES
 from spiked.service.pipeline import Pipeline, Stream
 from spiked.service.prediction import Prediction
 
@@ -255,6 +256,7 @@ def _stream_status(stream: Stream) -> dict[str, Any]:
         "classes": stream.classes, "learning": stream.learning, "rate": stream.learner.rate, "accuracy": accuracy,
         "events": s.events, "steps": s.steps, "updates": s.updates, "predictions": s.published, "lost": s.lost,
         "targets_waiting": len(stream.schedule), "events_waiting": stream.binner.waiting,
-        "weights_crc": stream.weight_digest(), "forgetting": round(stream.forgetting, 4),
+        "overload": NAMES[stream.overload.level], "weights_crc": stream.weight_digest(),
+        "forgetting": round(stream.forgetting, 4),
         "care": stream.care.summary(stream.classes) if stream.care else None,
     }  # fmt: skip

@@ -29,6 +29,8 @@ def check_memory(place: str, stream: Stream) -> None:
             raise ConfigError(f'{where} predicts with other weights than those that objective = "reward" is about')
         if method == "novelty" and learning.objective == "reward":
             raise ConfigError(f"{where} follows surprise: a reward says how good it was, not what was right")
+    if "copies" in memory.methods and not memory.copies_px and not memory.copies_drawn:
+        raise ConfigError(f"{place}.copies_px: empty, and copies_drawn = 0: there is nothing to copy")
     for k, px in enumerate(memory.copies_px):
         if px >= max(stream.width, stream.height) / stream.downsample:
             raise ConfigError(f"{place}.copies_px[{k}]: {px} moves all events off the sensor")

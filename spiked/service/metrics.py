@@ -67,6 +67,8 @@ class SpikedCollector(Collector):
         updates = counter("updates", "Weight updates: windows learnt from", [])
         clamped = counter("events_clamped", "Late events moved to the present step", [])
         unsent = counter("predictions_dropped", "Predictions that some slow subscriber missed", [])
+        shed = counter("steps_shed", "Steps run without their events, under overload", [])
+        unlearnt = counter("updates_shed", "Labelled windows that did not teach, under overload", [])
         messages = counter("messages", "Messages accepted", ["kind"])
         dropped = counter("events_dropped", "Events left out", ["reason"])
         predictions = counter("predictions", "Predictions published", ["class"])
@@ -76,11 +78,12 @@ class SpikedCollector(Collector):
             s = stream.stats
             for family, value in (
                 (events, s.events), (steps, s.steps), (lost, s.lost), (updates, s.updates),
-                (clamped, stream.binner.clamped), (unsent, s.dropped_predictions),
+                (clamped, stream.binner.clamped), (unsent, s.dropped_predictions), (shed, stream.overload.steps),
+                (unlearnt, stream.overload.windows),
             ):  # fmt: skip
                 family.add_metric([name], value)
             for family, table in (
-                (messages, s.messages), (dropped, stream.binner.dropped),
+                (messages, s.messages), (dropped, stream.binner.dropped | {"shed": stream.overload.events}),
                 (predictions, dict.fromkeys(stream.classes, 0) | s.predictions),
                 (targets, dict.fromkeys(stream.classes, 0) | s.targets),
             ):  # fmt: skip
@@ -89,7 +92,8 @@ class SpikedCollector(Collector):
         for (name, reason), value in list(self.pipeline.wire.rejected.items()):
             rejected.add_metric([name, reason], value)
         yield from (
-            events, steps, lost, updates, clamped, unsent, messages, dropped, predictions, targets, rejected,
+            events, steps, lost, updates, clamped, unsent, shed, unlearnt, messages, dropped, predictions, targets,
+            rejected,
         )  # fmt: skip
 
     def _gauges(self) -> Iterator[Metric]:
@@ -101,17 +105,18 @@ class SpikedCollector(Collector):
         forgetting = gauge("forgetting", "Mean over classes of best minus present accuracy")
         loss = gauge("loss", "Loss of labelled windows, exponential window")
         learning = gauge("learning_enabled", "1 if the stream learns")
+        overload = gauge("overload", "What gives way: 0 nothing, 1 learning waits, 2 events are shed too")
         by_class = gauge("class_accuracy", "Accuracy of a class by the exam", ("class",))
         for name, stream in self._streams():
             s = stream.stats
             for family, value in (
                 (lag, s.lag_s), (accuracy, s.accuracy), (forgetting, stream.forgetting), (loss, s.loss),
-                (learning, float(stream.learning)),
+                (learning, float(stream.learning)), (overload, float(stream.overload.level)),
             ):  # fmt: skip
                 family.add_metric([name], value)
             for key, value in stream.class_accuracy.items():
                 by_class.add_metric([name, key], value)
-        yield from (lag, accuracy, forgetting, loss, learning, by_class)
+        yield from (lag, accuracy, forgetting, loss, learning, overload, by_class)
 
     def _histograms(self) -> Iterator[Metric]:
         step = HistogramMetricFamily("spiked_step_seconds", "Time per step, learning included", labels=["stream"])

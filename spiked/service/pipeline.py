@@ -16,6 +16,7 @@ and back).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +31,7 @@ from spiked.service.build import AnyLearner, binner_spec, build_learner
 from spiked.service.caretaker import Caretaker
 from spiked.service.config import Config
 from spiked.service.config import Stream as StreamConfig
+from spiked.service.overload import FREE, SHEDS, Overload
 from spiked.service.position import Position
 from spiked.service.prediction import Prediction, softmax
 from spiked.service.stats import StreamStats, WireStats
@@ -47,7 +49,8 @@ class Pipeline:
     """All streams of a daemon, each with its own learner."""
 
     def __init__(self, config: Config) -> None:
-        self.streams = {s.id: Stream(s, config.predictions.every_ms) for s in config.stream}
+        every_ms, max_lag_s = config.predictions.every_ms, config.ingest.max_lag_ms * 1e-3
+        self.streams = {s.id: Stream(s, every_ms, max_lag_s) for s in config.stream}
         self.geometries = {name: stream.geometry for name, stream in self.streams.items()}
         self.wire = WireStats()
 
@@ -72,7 +75,7 @@ class Pipeline:
 class Stream:
     """One sensor: its binner, its learner, what it is taught, and where it stands."""
 
-    def __init__(self, config: StreamConfig, every_ms: float) -> None:
+    def __init__(self, config: StreamConfig, every_ms: float, max_lag_s: float = 0.0) -> None:
         self.config, self.id = config, config.id
         spec = binner_spec(config)
         self.dt_us, self.geometry = spec.dt_us, spec.geometry
@@ -84,8 +87,14 @@ class Stream:
         self.position = Position(config, spec.dt_us)
         self.stats = StreamStats(len(self.learner.net.threshold))
         self.norms = WeightNorms()
+        self.overload = Overload(config.id, max_lag_s)
         self.care = Caretaker(config, self.learner.n_out) if config.memory.exam_mb else None
         self.last_final_us = self.last_close_us = -1
+
+    @property
+    def learns(self) -> bool:
+        """Whether labels teach now: learning is on, and does not wait for better times."""
+        return self.learning and self.overload.level == FREE
 
     def take(self, message: Message, arrived_s: float) -> list[Prediction]:
         """Take one checked message in; returns the predictions that it completed.
@@ -96,8 +105,9 @@ class Stream:
         restarted = position.restarted(head)
         anew = restarted or (now is not None and position.leapt(message))
         begins = anew or now is None
-        events, target = _NO_EVENTS, None
-        if kind is Kind.EVENTS:
+        events, target, sheds = _NO_EVENTS, None, False
+        self.overload.follow(head.sent, time.time())
+        if kind is Kind.EVENTS and not (sheds := self.overload.level == SHEDS):
             events = wire.decode_events(message, self.config.jitter_us)
         if kind is Kind.TARGET:
             target = wire.decode_target(message)
@@ -116,7 +126,10 @@ class Stream:
         if kind is Kind.RESET:
             position.advance(head.t_first)
             return out + self.end_sample(head.t_first, arrived_s)
-        self.stats.events += len(events)
+        self.stats.events += head.count
+        if sheds:
+            self.overload.events += head.count
+            self.overload.steps += max(0, head.t_last // self.dt_us - (self.binner.next_step or 0))
         position.advance(head.t_last)
         return out + self._run(events, head.t_last // self.dt_us, arrived_s)
 
@@ -156,7 +169,7 @@ class Stream:
 
     def _compute_part(self, steps: Steps, cues: Cues, arrived_s: float) -> list[Prediction]:
         began = self.stats.clock()
-        said = self.learner.run(steps, cues, self.learning)
+        said = self.learner.run(steps, cues, self.learns)
         self.stats.ran(steps.n, self.stats.clock() - began)
         self.recall.add(steps)
         return self._publishable(said, steps.first, arrived_s)
@@ -191,7 +204,7 @@ class Stream:
             return []
         if now_us == self.last_close_us:
             label = UNLABELLED  # this window has taught already
-        said = self.learner.conclude(label, self.teaching.values, self.learning)
+        said = self.learner.conclude(label, self.teaching.values, self.learns)
         out = self._publishable(said, self.binner.next_step, arrived_s)
         if self.care:
             self.care.closed(self, label)
@@ -203,8 +216,8 @@ class Stream:
         self.stats.targets[name] = self.stats.targets.get(name, 0) + 1
         first, end, now = head.t_first // self.dt_us, self._end_step(head), self.binner.next_step
         if now is not None and end is not None and end <= now:
-            if label != UNLABELLED and (self.learning or (self.care and self.care.held)):
-                self.teach_late(label, first, end, self.learning)
+            if label != UNLABELLED and (self.learns or (self.care and self.care.held)):
+                self.teach_late(label, first, end, self.learns)
             return []
         out: list[Prediction] = []
         if now is not None and first <= now:
@@ -263,17 +276,18 @@ class Stream:
             self.stats.predictions[name or "vector"] = self.stats.predictions.get(name or "vector", 0) + 1
             if closes and label != UNLABELLED:
                 if self.care:
-                    self.care.judge(label, number, scores, self.learning)
+                    self.care.judge(label, number, scores, self.learns)
                 if self.teaching.by_reward:
                     self.stats.loss_of(-float(self.teaching.vectors[label][0]))
                 elif vectors:
                     self.stats.loss_of(float(np.mean((scores - self.teaching.vectors[label]) ** 2)))
                 else:
                     self.stats.judge(self.classes[label], number == label, float(probabilities[label]))
-                self.stats.updates += self.learning
+                self.stats.updates += self.learns
+                self.overload.windows += self.learning and not self.learns
             prediction = Prediction(
                 stream=self.id, seq=self.stats.published, t_us=t_us, class_=number, label=name, confidence=confidence,
-                scores=scores.tolist(), spikes=said.spikes[k].tolist(), step=t_us // self.dt_us, learning=self.learning,
+                scores=scores.tolist(), spikes=said.spikes[k].tolist(), step=t_us // self.dt_us, learning=self.learns,
                 updates=self.stats.updates, final=final, arrived_s=arrived_s, target=label,
             )  # fmt: skip
             out.append(prediction)

@@ -1,0 +1,263 @@
+"""The real daemon: how soon it answers, how much it takes, how fast it starts.
+
+    python benchmarks/daemon.py [--only latency nmnist burst streams start] [--seconds 5] [--quick] [--json FILE]
+
+========== ============================================================================================================
+latency    messages of 1 ms with 50 events each, a thousand a second, learning on: message in to prediction out
+nmnist     W5: 200 samples of N-MNIST, learning on, as fast as it takes them: times real time
+burst      W6: a real recording of 1280 x 720 pixels, 24.9 Mev/s, looped, learning on: times real time
+streams    W7: 32 streams of 346 x 260 pixels at 1 Mev/s each, learning on: times real time
+start      from the command to ready, with an empty and a full cache of kernels; resident memory then and at the end
+========== ============================================================================================================
+
+The sender is this process, so on a machine of two cores it takes one of them. Times are of the clock: other load shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zmq
+
+from spiked.io.events import Geometry, make_events
+from spiked.io.recordings import open_recording
+from spiked.io.sender import Sender
+from spiked.io.wire import EventCodec
+from spiked.service.progress import Progress
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+from live import Live  # noqa: E402 -- the daemon as the tests start it
+
+DATA = Path(os.environ.get("SPIKED_DATA") or ROOT.parent / "shared" / "data")
+Frames = list[bytes]
+CLASSES = [f"{k}" for k in range(8)]
+
+
+def stream(name: str, width: int, height: int, neurons: int, downsample: int = 1) -> str:
+    """A stream of a configuration file, and a network of its own."""
+    return f"""
+[[stream]]
+id = "{name}"
+width = {width}
+height = {height}
+downsample = {downsample}
+[stream.network]
+layers = [{{ neurons = {neurons} }}]
+trace_ms = [30.0, 100.0]
+classes = {json.dumps(CLASSES)}
+"""
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process, in MB."""
+    fields = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return next(int(f[1]) * 1024e-6 for f in fields if f and f[0] == "VmRSS:")
+
+
+class Talk:
+    """Sockets to a daemon that is ready, with somebody listening."""
+
+    def __init__(self, live: Live) -> None:
+        self.live, self.context = live, zmq.Context()
+        self.push, self.sub = self.context.socket(zmq.PUSH), self.context.socket(zmq.SUB)
+        self.push.setsockopt(zmq.SNDHWM, 100)
+        self.push.connect(live.ingest)
+        self.sub.setsockopt(zmq.RCVHWM, 0)
+        self.sub.setsockopt(zmq.SUBSCRIBE, b"")
+        self.sub.connect(live.predictions)
+        while not live.ask(do="status")["subscribers"]:
+            time.sleep(0.01)
+
+    def finals(self, n: int, sent: Callable[[], Any] = lambda: None) -> None:
+        """Send, and wait for `n` final predictions."""
+        sent()
+        while n:
+            if not self.sub.poll(60_000):
+                raise SystemExit("the daemon says nothing: " + self.live.log()[-500:])
+            n -= bool(json.loads(self.sub.recv_multipart()[1]).get("final", False))
+
+    def close(self) -> None:
+        """Let go of the sockets."""
+        self.context.destroy(0)
+
+
+def latency(live: Live, seconds: float) -> dict[str, Any]:
+    """Microseconds from a message to its prediction."""
+    talk, sender, rng = Talk(live), Sender("cam0", Geometry(34, 34), crc=False), np.random.default_rng(0)
+    n, every = int(seconds * 1000), 300
+    took, sent = [], {}
+    began = time.monotonic() + 0.05
+    for k in range(n):
+        t = np.sort(rng.integers(k * 1000, k * 1000 + 1000, 50))
+        frames = sender.events(make_events(t, *rng.integers(0, 34, (2, 50)), rng.integers(0, 2, 50)), (k + 1) * 1000)
+        if k % every == 0:
+            talk.push.send_multipart(sender.target(k // every % 8, k * 1000, (k + every) * 1000))
+        while (wait := began + k * 1e-3 - time.monotonic()) > 0:
+            while talk.sub.poll(min(int(wait * 1000), 1)):
+                said = json.loads(talk.sub.recv_multipart()[1])
+                took.append((time.monotonic() - sent[said["t_us"]]) * 1e6)
+        sent[(k + 1) * 1000] = time.monotonic()
+        talk.push.send_multipart(frames)
+        if talk.sub.poll(1):  # its answer, most of the time within the same millisecond
+            said = json.loads(talk.sub.recv_multipart()[1])
+            took.append((time.monotonic() - sent[said["t_us"]]) * 1e6)
+    talk.close()
+    counted = np.sort(took[n // 5 :])  # after a warm-up
+    return {
+        "messages": n, "answers": len(took), "median_us": float(np.median(counted)),
+        "p99_us": float(counted[int(0.99 * len(counted))]), "most_us": float(counted[-1]),
+    }  # fmt: skip
+
+
+def pumped(live: Live, feeds: list[list[Frames]], stream_s: float, events: int) -> dict[str, Any]:
+    """Send messages as fast as they are taken, streams in turn; until the last stream's end of sample is answered."""
+    talk = Talk(live)
+
+    def send() -> None:
+        for turn in zip(*feeds):
+            for frames in turn:
+                talk.push.send_multipart(frames)
+
+    began = time.monotonic()
+    talk.finals(len(feeds) * sum(is_reset(frames) for frames in feeds[0]), send)
+    took = time.monotonic() - began
+    talk.close()
+    told = live.metrics()
+    refused = sum(v for k, v in told.items() if k.startswith(("spiked_messages_rejected", "spiked_events_dropped")))
+    return {
+        "events": events, "seconds": took, "mev_s": events / took / 1e6, "times_real_time": stream_s / took,
+        "refused_or_dropped": refused,
+    }  # fmt: skip
+
+
+def is_reset(frames: Frames) -> bool:
+    """Whether a message ends a sample; each end is answered by one final prediction."""
+    return frames[1][4] == 3
+
+
+def nmnist(live: Live, seconds: float) -> dict[str, Any]:
+    """W5."""
+    from spiked.io.datasets import open_dataset
+
+    dataset, sender, feed, t0, events = (
+        open_dataset(DATA / "nmnist8" / "nmnist8.npz"), Sender("cam0", Geometry(34, 34), crc=False), [], 0, 0,
+    )  # fmt: skip
+    for k in np.random.default_rng(0).permutation(len(dataset.labels))[: int(40 * seconds)].tolist():
+        sample = dataset.sample(k)
+        moved = sample.events.copy()
+        moved["t"] += np.uint64(t0)
+        end = t0 + sample.duration_us
+        feed += [sender.target(int(sample.label), t0, end), sender.events(moved, end), sender.reset(end)]
+        t0, events = end, events + len(moved)
+    return pumped(live, [feed], t0 * 1e-6, events)
+
+
+def burst(live: Live, seconds: float) -> dict[str, Any]:
+    """W6: in messages of 1 ms, EVT3 as the sensor sends it."""
+    events = np.concatenate(list(open_recording(DATA / "files" / "evt3_sample.raw").packets()))
+    events["t"] -= events["t"].min()
+    length_us = -(-int(events["t"].max() + 1) // 1000) * 1000
+    cuts = np.searchsorted(events["t"], np.arange(0, length_us + 1, 1000, dtype=np.uint64))
+    sender, feed, t0, n = Sender("cam0", Geometry(1280, 720), crc=False), [], 0, 0
+    loops = max(1, int(seconds * 1e6 / length_us))
+    feed.append(sender.target(0, 0, loops * length_us))
+    for _ in range(loops):
+        for k, (a, b) in enumerate(pairwise(cuts)):
+            part = events[a:b].copy()
+            part["t"] += np.uint64(t0)
+            feed.append(sender.events(part, t0 + (k + 1) * 1000, EventCodec.EVT3))
+            n += len(part)
+        t0 += length_us
+    feed.append(sender.reset(t0))
+    return pumped(live, [feed], t0 * 1e-6, n)
+
+
+def streams(live: Live, seconds: float) -> dict[str, Any]:
+    """W7: in messages of 5 ms, a thousand events a millisecond."""
+    rng, feeds, n_ms, n = np.random.default_rng(0), [], max(5, int(seconds * 100)), 0
+    for k in range(32):
+        sender = Sender(f"cam{k}", Geometry(346, 260), crc=False)
+        feed = [sender.target(k % 8, 0, n_ms // 5 * 5000)]
+        for t0 in range(0, n_ms // 5 * 5000, 5000):
+            t = np.sort(rng.integers(t0, t0 + 5000, 5000))
+            xy = rng.integers(0, 346, 5000), rng.integers(0, 260, 5000)
+            feed.append(sender.events(make_events(t, *xy, rng.integers(0, 2, 5000)), t0 + 5000, EventCodec.REL8))
+            n += 5000
+        feeds.append([*feed, sender.reset(n_ms // 5 * 5000)])
+    return pumped(live, feeds, n_ms // 5 * 5e-3, n)
+
+
+WORKLOADS: dict[str, tuple[Callable[[Live, float], dict[str, Any]], str]] = {
+    "latency": (latency, "[predictions]\nevery_ms = 1\n" + stream("cam0", 34, 34, 512)),
+    "nmnist": (nmnist, stream("cam0", 34, 34, 512)),
+    "burst": (burst, stream("cam0", 1280, 720, 256, 20)),
+    "streams": (streams, "".join(stream(f"cam{k}", 346, 260, 128, 8) for k in range(32))),
+}
+
+
+def run(name: str, seconds: float) -> dict[str, Any]:
+    """One workload on a daemon of its own, its kernels compiled before."""
+    work, text = WORKLOADS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        live = Live(Path(folder), text).start()
+        try:
+            figures = work(live, seconds)
+            assert live.process is not None
+            return {**figures, "resident_mb": resident_mb(live.process.pid)}
+        finally:
+            live.stop()
+
+
+def start(_seconds: float) -> dict[str, Any]:
+    """Seconds from the command to ready: first with nothing compiled, then five times with everything."""
+    took, memory = [], 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for k in range(6):
+            live = Live(Path(folder) / f"{k}", WORKLOADS["nmnist"][1], env={"SPIKED_CACHE_DIR": f"{folder}/cache"})
+            began = time.monotonic()
+            live.start()
+            took.append(time.monotonic() - began)
+            assert live.process is not None
+            memory = resident_mb(live.process.pid)
+            live.stop()
+    return {"cold_s": took[0], "warm_s": statistics.median(took[1:]), "warm_range_s": [min(took[1:]), max(took[1:])],
+            "resident_mb": memory}  # fmt: skip
+
+
+def main() -> int:
+    """Measure, print, write the file."""
+    names = [*WORKLOADS, "start"]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a workload, about")
+    parser.add_argument("--quick", action="store_true", help="half a second of each")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    results = {}
+    with Progress("daemon", len(args.only), "workloads") as progress:
+        for name in args.only:
+            results[name] = start(0) if name == "start" else run(name, 0.5 if args.quick else args.seconds)
+            progress.advance(note=name)
+    print("| workload | figure | measured |\n|---|---|---|")
+    for name, figures in results.items():
+        for key, value in figures.items():
+            print(f"| {name} | {key} | {f'{value:.2f}' if isinstance(value, float) else value} |")
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
