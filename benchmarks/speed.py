@@ -2,7 +2,8 @@
 
     pip install -r benchmarks/requirements.txt       # the peers; says at its head what else
     python benchmarks/speed.py [--quick] [--only ours snntorch ...] [--workloads W1 W2 ...] [--rounds 9]
-                               [--json speed.json] [--table speed.md] [--brian2-python PATH]
+                               [--json speed.json] [--table speed.md] [--page docs/performance.md]
+                               [--again speed.json] [--brian2-python PATH]
 
 Every figure against a peer is a ratio of two times that were taken in turns, block by block, in one process: its
 median over the rounds, with the smallest and the largest, and the times beside it. A peer that is not installed is
@@ -26,6 +27,7 @@ ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1", "JAX_PLATFORMS": "cpu",
 }  # fmt: skip
 OWN_UNITS = ("ours", "roofline", "growth")
+MARKS = "<!-- figures -->", "<!-- /figures -->"
 HERE = Path(__file__).resolve().parent
 
 
@@ -36,11 +38,11 @@ def units() -> list[str]:
     return [*OWN_UNITS, *MODULES]
 
 
-def measure(unit: str, options: list[str], limit: float) -> list[dict[str, Any]]:
+def measure(unit: str, options: list[str]) -> list[dict[str, Any]]:
     """Rows of one unit, measured in a process of its own; if that dies, what it had measured and a row that says so."""
     command = [sys.executable, str(HERE / "speed.py"), "--unit", unit, *options]
     path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    env = os.environ | ONE_THREAD | {"PYTHONPATH": path, "SPEED_LIMIT_S": str(limit)}
+    env = os.environ | ONE_THREAD | {"PYTHONPATH": path}
     rows = []
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
     assert child.stdout is not None
@@ -65,12 +67,14 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="k in the middle only, short turns")
-    parser.add_argument("--only", nargs="+", default=units(), choices=units(), metavar="UNIT", help=", ".join(units()))
+    parser.add_argument("--only", nargs="+", choices=units(), metavar="UNIT", help=", ".join(units()))
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
     parser.add_argument("--rounds", type=int, help="turns of each side (9; 3 if quick)")
     parser.add_argument("--seconds", type=float, help="length of a turn (0.2; 0.02 if quick)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--table", type=Path)
+    parser.add_argument("--page", type=Path, help="write the tables between this page's marks")
+    parser.add_argument("--again", type=Path, help="measure only what --only names; the rest is of this file")
     parser.add_argument("--brian2-python", help="an interpreter that has brian2, where this one cannot have it")
     parser.add_argument("--unit", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -81,20 +85,34 @@ def main() -> int:
     if args.brian2_python:
         os.environ["BRIAN2_PYTHON"] = args.brian2_python
     options = ["--rounds", str(rounds), "--seconds", str(seconds), "--workloads", *args.workloads]
-    rows, began = [], time.time()
-    for unit in args.only:
-        rows += measure(unit, [*options, "--quick"] if args.quick else options, seconds)
-    result = {
-        "command": " ".join(["python", "benchmarks/speed.py", *sys.argv[1:]]), "machine": machine(),
-        "rounds": rounds, "turn_s": seconds, "took_s": round(time.time() - began), "rows": rows,
-    }  # fmt: skip
+    if args.quick:
+        options.append("--quick")
+    if args.again:
+        result, only = json.loads(args.again.read_text()), args.only or []
+        new = everything(only, options, rounds, seconds)["rows"]
+        result["rows"] = [row for row in result["rows"] if row["unit"] not in only] + new
+    else:
+        result = everything(args.only or units(), options, rounds, seconds)
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     text = report(result)
     if args.table:
         args.table.write_text(text)
+    if args.page:
+        before, rest = args.page.read_text().split(MARKS[0])
+        args.page.write_text(before + MARKS[0] + "\n" + text + MARKS[1] + rest.split(MARKS[1])[1])
     print(text)
     return 0
+
+
+def everything(only: list[str], options: list[str], rounds: int, seconds: float) -> dict[str, Any]:
+    """All units asked for, one after the other."""
+    began, before = time.time(), machine()
+    rows = [row for unit in only for row in measure(unit, options)]
+    return {
+        "command": " ".join(["python", "benchmarks/speed.py", *sys.argv[1:]]), "machine": before,
+        "rounds": rounds, "turn_s": seconds, "took_s": round(time.time() - began), "rows": rows,
+    }  # fmt: skip
 
 
 def machine() -> dict[str, Any]:

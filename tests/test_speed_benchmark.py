@@ -45,7 +45,7 @@ def test_one_command_writes_the_figures_and_the_table(tmp_path: Path) -> None:
         assert all(times.keys() == SPREAD and times["min"] > 0 for times in row["us"].values())
     assert learning["learning over inference"].keys() == {"1", "256"}
     for part in ("Goals", "Ours", "Peers", "Roofline", "Growth"):
-        assert f"## {part}" in text.read_text()
+        assert f"### {part}" in text.read_text()
     assert text.read_text().strip() in done.stdout
 
 

@@ -94,7 +94,9 @@ def peers(rows: list[Row]) -> str:
         elif "peer" not in r and "failed" in r:
             lines.append([r["unit"], "", "", "failed", r["failed"], "", ""])
         elif "peer" in r:
-            who = f"{r['peer']} ({r['version']})" + (" = ours" if "difference" in r else "")
+            who = f"{r['peer']} ({r['version']})" + {"in all": " = ours", "forward": " = ours forward"}.get(
+                r.get("same", ""), ""
+            )
             if "failed" in r:
                 lines.append([who, r["workload"], str(r["k"]), r["calls"], r["failed"], "", ""])
             else:
@@ -139,6 +141,9 @@ def growth(rows: list[Row]) -> str:
             times = ", ".join(f"{name}: {number(s['median'])}" for name, s in r["us"].items())
             ratio = {"": r["ratio"]} if r["of"].startswith("inputs") else r["ratio"]
             said = "; ".join(f"{name} {spread(s)}".strip() for name, s in ratio.items())
+            if "line" in r:
+                a, b = r["line"]
+                said += f"; {number(a)} + {b:.3f} k us, off by {r['off']:.0%} at most"
             lines.append([r["of"], r["task"], str(r.get("k", "")), times, said])
     return table(["growth of", "task", "k", "us per step", "ratio"], lines)
 
@@ -151,4 +156,4 @@ def report(result: Row) -> str:
         f"{result['rounds']} turns of {result['turn_s']} s. Median (smallest-largest).\n"
     )
     parts = {"Goals": goals, "Ours": ours, "Peers": peers, "Roofline": limits, "Growth": growth}
-    return head + "".join(f"\n## {title}\n\n{part(rows)}" for title, part in parts.items())
+    return head + "".join(f"\n### {title}\n\n{part(rows)}" for title, part in parts.items())

@@ -1,7 +1,7 @@
 """The workloads: sizes, input spikes, first weights. Every side of a comparison gets the same ones.
 
 Each step has `k` distinct input channels, drawn at random; ``POOL`` steps are drawn and go round. Weights are scaled
-with `k` so that a hidden neuron fires about 20 to 50 times a second whatever `k` is: cost that grows with `k` is the
+with `k` so that a hidden neuron fires 4 to 25 times a second whatever `k` is: cost that grows with `k` is mostly the
 cost of the inputs. Learning rates are so small (`RATE`) that the rates of fire stand still while time is taken.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 POOL = 256
-TAU_MS, RATE, LABEL = 20.0, 1e-6, 3
+TAU_MS, RATE, LABEL = 20.0, 1e-9, 3
 BETA = float(np.exp(-1.0 / TAU_MS))
 MEMBRANE_SD = 0.6
 """Standard deviation of a hidden membrane that never fired; the threshold is 1."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sidebyside.workloads import Workload
-
 MODULES = {
     "snntorch": "snntorch_",
     "torch": "torch_",
@@ -33,7 +31,7 @@ class Peer(NamedTuple):
         where nothing is compared); or to a `timing.Side` where `many`.
     what : what a step computes, in a line.
     many : runs many steps a call; its reference is then our own many steps a call.
-    same : outputs are those of ours to rounding, and are checked to be.
+    same : outputs are those of ours to rounding (while learning hardly moves weights), and are checked to be.
     exact : so is its learning: checked at a rate (the keyword `rate` of `make`) at which weights move.
     large : runs at the sizes of W3 too.
     """

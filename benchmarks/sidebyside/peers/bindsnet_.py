@@ -1,6 +1,7 @@
 """BindsNET: `Input` and `LIFNodes` joined by a `Connection`; ``network.run`` of one time step a call.
 
-STDP is its `PostPre` rule: pre- and postsynaptic traces, nearest or summed as BindsNET has them, bounds by clamping.
+STDP is its `PostPre` rule: pre- and postsynaptic traces that a spike sets to 1 (nearest pairs, as ours), bounds by
+clamping.
 """
 
 from __future__ import annotations

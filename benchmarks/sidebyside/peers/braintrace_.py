@@ -98,13 +98,7 @@ PEERS = [
     Peer("braintrace", "inference", inference, "dense", same=True),
     Peer("braintrace", "eprop-inference", inference, "dense", same=True),
     *(
-        Peer(
-            f"braintrace, {name}",
-            task,
-            partial(learning, rule=rule, **options),
-            "online gradients, SGD",
-            same=name != "e-prop",  # its filtered gradients are larger: the weights part soon
-        )
+        Peer(f"braintrace, {name}", task, partial(learning, rule=rule, **options), "online gradients, SGD", same=True)
         for name, (rule, options) in RULES.items()
         for task in ("learning", "eprop")
     ),

@@ -2,7 +2,7 @@
 
 Built by `brian2_build` under this interpreter, or the one in ``BRIAN2_PYTHON``. The time is that of the program's
 time steps by its own clock, without start, weights and synapses. Its STDP is the pair rule with event-driven traces,
-all pairs, hard bounds.
+nearest pairs, hard bounds.
 """
 
 from __future__ import annotations

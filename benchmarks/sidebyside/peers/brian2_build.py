@@ -40,8 +40,8 @@ def build(path: str, folder: str) -> None:
     if plastic:
         joined = b.Synapses(
             inputs, hidden, STDP, method="exact", namespace=names,
-            on_pre="v_post += w\nseen += 1\nw = clip(w - 0.8 * rate * fired, 0, 1)",
-            on_post="fired += 1\nw = clip(w + rate * seen, 0, 1)",
+            on_pre="v_post += w\nseen = 1\nw = clip(w - 0.8 * rate * fired, 0, 1)",
+            on_post="fired = 1\nw = clip(w + rate * seen, 0, 1)",
         )  # fmt: skip
     else:
         joined = b.Synapses(inputs, hidden, "w : 1", on_pre="v_post += w")

@@ -89,7 +89,10 @@ def _learning(load: Workload, k: int, exact: bool, rate: float = RATE) -> Callab
 
 PEERS = [
     Peer("JAX, by hand: gather", "inference", inference, "active rows gathered and summed", same=True, large=True),
-    Peer("JAX, by hand: online", "learning", partial(_learning, exact=False), "one-step rule, dense", large=True),
+    Peer(
+        "JAX, by hand: online", "learning", partial(_learning, exact=False), "one-step rule, dense",
+        same=True, large=True,
+    ),
     Peer(
         "JAX, by hand: exact", "learning", partial(_learning, exact=True), "the rule of ours, dense",
         same=True, exact=True, large=True,

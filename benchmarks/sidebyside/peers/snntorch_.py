@@ -86,5 +86,5 @@ def learning(load: Workload, k: int) -> Callable[[int], Any]:
 
 PEERS = [
     Peer("snnTorch", "inference", inference, "two Leaky layers, dense", same=True, large=True),
-    Peer("snnTorch, one-step online", "learning", learning, "detached state, input traces, SGD", large=True),
+    Peer("snnTorch, one-step online", "learning", learning, "detached state, traces, SGD", same=True, large=True),
 ]

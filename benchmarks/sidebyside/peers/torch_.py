@@ -72,5 +72,5 @@ def learning(load: Workload, k: int) -> Callable[[int], Any]:
 
 PEERS = [
     Peer("torch, by hand: gather", "inference", inference, "active rows gathered and summed", same=True, large=True),
-    Peer("torch, by hand: dense online", "learning", learning, "one-step rule, input traces, SGD", large=True),
+    Peer("torch, by hand: dense online", "learning", learning, "one-step rule, SGD", same=True, large=True),
 ]
