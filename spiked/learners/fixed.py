@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spiked.learners.bundle import Bundles
 from spiked.learners.contract import (
     CLOSE,
     NO_VALUES,
@@ -70,8 +71,9 @@ def _read(traces, head, state, scores, spikes, row):  # type: ignore[no-untyped-
 
 
 @kernel
-def _run(net, state, traces, head, steps, cues, learn, scores, spikes):  # type: ignore[no-untyped-def]
-    """All steps of a run."""
+def _run(bundle, steps, cues, learn, scores, spikes):  # type: ignore[no-untyped-def]
+    """All steps of a run; the bundle is of the network, its state, the traces and the head."""
+    net, state, traces, head = bundle.parts
     a = net.u_at[len(net.threshold) - 1]
     spike = state.spike[a : net.u_at[len(net.threshold)]]
     row = 0
@@ -107,6 +109,7 @@ class FixedLearner(StateMixin):
         self.head: Discriminant = make_discriminant(n_features, n_out, spec.ridge, spec.head == "discriminant")
         self._state: LifState = make_lif_state(net)
         self._traces = self._make_traces()
+        self._bundles = Bundles()
 
     def _make_traces(self) -> SpikeTraces:
         return make_traces(int(self.net.sizes[-1]), self.spec.trace_ms, self._dt_ms)
@@ -124,7 +127,8 @@ class FixedLearner(StateMixin):
         at = np.flatnonzero(cues.flags)
         scores = np.zeros((len(at), self.n_out), np.float32)
         spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
-        _run(self.net, self._state, self._traces, self.head, steps, cues, learn, scores, spikes)
+        bundle = self._bundles.of(self.net, self._state, self._traces, self.head)
+        _run(bundle, steps, cues, learn, scores, spikes)
         return Readouts(at, cues.flags[at], cues.labels[at], scores, spikes)
 
     def conclude(
@@ -162,7 +166,7 @@ class FixedLearner(StateMixin):
     def twin(self) -> FixedLearner:
         """Build a learner with dynamics of its own, and the same weights and head: what one learns, both know."""
         twin = copy(self)
-        twin._state, twin._traces = make_lif_state(self.net), self._make_traces()
+        twin._state, twin._traces, twin._bundles = make_lif_state(self.net), self._make_traces(), Bundles()
         return twin
 
     def share(self, other: FixedLearner) -> None:

@@ -160,11 +160,11 @@ class GradientLearner(StateMixin):
             drop_window(self.net, live)  # a window with a gap in it teaches nothing
         if learn and not live.eli.clock[0]:
             take_up(self.net, live)
-        run_steps(
-            self.net, live.state, live.eli, live.work, live.window, self._options(),
-            self._feedback._replace(local=live.local), self._penalty, live.decays, live.dec, self._average, self._ones,
-            steps, cues, learn, scores, spikes,
+        bundle = live.bundles.of(
+            self.net, live.state, live.eli, live.work, live.window, self._feedback, live.local, self._penalty,
+            live.decays, live.dec, self._average, self._ones,
         )  # fmt: skip
+        run_steps(bundle, self._options(), steps, cues, learn, scores, spikes)
         return Readouts(at, cues.flags[at], cues.labels[at], scores, spikes)
 
     def conclude(

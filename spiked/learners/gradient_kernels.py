@@ -19,7 +19,7 @@ from spiked.learners.counter import word
 from spiked.learners.decoders import decode_close, decode_scores, decode_step
 from spiked.learners.dynamics import copy, fire, integrate, integrate_spikes, leak, next_step
 from spiked.learners.eligibility_kernels import flush, is_between, is_full, note_events
-from spiked.learners.feedback import LOCAL, follow_local, local_signals, send_down
+from spiked.learners.feedback import LOCAL, Feedback, follow_local, local_signals, send_down
 from spiked.learners.jit import inlined, kernel
 from spiked.learners.objectives import MEMBRANE_MSE, REWARD, membrane_error
 from spiked.learners.plasticity import follow_decays
@@ -194,10 +194,11 @@ def _run_layers(net, state, eli, ones, steps, t, learn):  # type: ignore[no-unty
 
 @kernel
 def run_steps(  # type: ignore[no-untyped-def]
-    net, state, eli, work, window, opt, feedback, penalty, decays, dec, average, ones, steps, cues, learn, out_scores,
-    out_spikes,
-):  # fmt: skip
+    bundle, opt, steps, cues, learn, out_scores, out_spikes
+):
     """All steps of a run: the whole learner, top to bottom."""
+    net, state, eli, work, window, general, local, penalty, decays, dec, average, ones = bundle.parts
+    feedback = Feedback(general.kind, general.matrix, general.at, local, general.decay)
     a = net.u_at[len(net.threshold) - 1]
     row = 0
     for t in range(len(steps.indptr) - 1):

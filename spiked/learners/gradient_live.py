@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spiked.learners.bundle import Bundles
 from spiked.learners.decoders import Decoder, decode_rest, grow_decoder, make_decoder
 from spiked.learners.eligibility import DERIVED, Eligibility, make_eligibility
 from spiked.learners.eligibility_kernels import forget
@@ -27,6 +28,7 @@ class Live(NamedTuple):
     ----------
     state, eli, window, work, decays, dec : what the modules of those names keep.
     local : float64[hidden layers, n_out]; membranes of the local read-outs, where feedback is local.
+    bundles : of these dynamics and what they work on.
     """
 
     state: LifState
@@ -36,6 +38,7 @@ class Live(NamedTuple):
     decays: Decays
     local: NDArray[np.float64]
     dec: Decoder
+    bundles: Bundles
 
 
 def make_live(net: Lif, spec: GradientSpec, dt_ms: float) -> Live:
@@ -52,6 +55,7 @@ def make_live(net: Lif, spec: GradientSpec, dt_ms: float) -> Live:
         make_lif_state(net), make_eligibility(net, spec.decays_rate > 0), window_of(net), work,
         make_decays(n, spec.decays_rate > 0), np.zeros((len(net.sizes) - 2 if spec.feedback == "local" else 0, n_out)),
         make_decoder(spec.decoder, n_out // spec.population, spec.population, spec.decoder_tau_ms, dt_ms),
+        Bundles(),
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners import influence as influences
+from spiked.learners.bundle import Bundles
 from spiked.learners.contract import (
     CLOSE,
     NO_VALUES,
@@ -124,10 +125,8 @@ class RtrlLearner(StateMixin):
         spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
         if not learn and live.inf.clock[0]:
             rest(self.net, live.inf)
-        run_steps(
-            self.net, live.state, live.inf, live.work, self._options(), self._feedback, steps, cues, learn, scores,
-            spikes,
-        )  # fmt: skip
+        bundle = live.bundles.of(self.net, live.state, live.inf, live.work, self._feedback)
+        run_steps(bundle, self._options(), steps, cues, learn, scores, spikes)
         return Readouts(at, cues.flags[at], cues.labels[at], scores, spikes)
 
     def conclude(
@@ -213,6 +212,7 @@ class _Live(NamedTuple):
     state: LifState
     inf: Influence
     work: Work
+    bundles: Bundles
 
     @classmethod
     def at_rest(cls, net: Lif) -> _Live:
@@ -220,7 +220,7 @@ class _Live(NamedTuple):
         kind = net.weight.dtype
         distance, psi = np.zeros(n, kind), np.zeros(n, kind)
         work = Work(distance, psi, np.zeros(n), np.zeros(n), np.zeros(n_out), np.zeros(n_out), np.zeros(n_out))
-        return cls(make_lif_state(net), influences.make_influence(net), work)
+        return cls(make_lif_state(net), influences.make_influence(net), work, Bundles())
 
     def to_rest(self, net: Lif) -> None:
         rest(net, self.inf)

@@ -137,9 +137,10 @@ def settle_all(net, inf):  # type: ignore[no-untyped-def]
 
 @kernel
 def run_steps(  # type: ignore[no-untyped-def]
-    net, state, inf, work, opt, feedback, steps, cues, learn, out_scores, out_spikes
+    bundle, opt, steps, cues, learn, out_scores, out_spikes
 ):
-    """All steps of a run: the whole learner, top to bottom."""
+    """All steps of a run: the whole learner; the bundle is of network, state, influence, work and feedback."""
+    net, state, inf, work, feedback = bundle.parts
     top = len(net.threshold) - 1
     a = net.u_at[top]
     row = 0
