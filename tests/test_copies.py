@@ -11,10 +11,10 @@ from spiked.learners import checks
 from spiked.learners.contract import CLOSE, UNLABELLED, Cues, Learner, Steps, silent_cues
 from spiked.learners.copies import Warp, drawn_warps, neighbours, warp_steps, warp_table
 from spiked.learners.discriminant import fade, learn_example, score
-from spiked.learners.drift import DriftAlarm
 from spiked.learners.fixed import FixedLearner, FixedSpec
 from spiked.learners.head_memory import HeadMemoryLearner
 from spiked.learners.lif import LayerSpec, make_lif
+from spiked.learners.margin_alarm import MarginAlarm
 from spiked.learners.trials import random_steps
 
 pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
@@ -171,7 +171,7 @@ def test_a_grid_that_is_not_the_sensors_is_refused() -> None:
 
 def test_keeps_the_contract_while_it_watches_for_drift() -> None:
     def build() -> Learner:
-        return HeadMemoryLearner(fixed(), SIZE, [Warp(1)], DriftAlarm())
+        return HeadMemoryLearner(fixed(), SIZE, [Warp(1)], MarginAlarm())
 
     checks.check_learner(build)
 
@@ -215,7 +215,7 @@ def test_fading_moves_no_score_and_lets_the_new_count_for_more(head: str) -> Non
 
 def test_an_alarm_fades_the_statistics_and_new_classes_raise_none() -> None:
     rng = np.random.default_rng(5)
-    a = HeadMemoryLearner(fixed(), SIZE, [], DriftAlarm())
+    a = HeadMemoryLearner(fixed(), SIZE, [], MarginAlarm())
     inputs = [random_steps(np.random.default_rng(100 + k), 60, N_IN, 12) for k in range(4)]
     for k in range(240):
         a.run(*closing(inputs[k % 4], k % 4))

@@ -7,7 +7,7 @@ data still do not. Predictions are the live network's alone, or (`vote`) the mea
 A step costs an inference more for each copy while the stream learns, and nothing while it does not, unless they vote; a
 window costs the head one example more for each; the memory is the dynamics of the copies (the weights are shared).
 
-Drift: the errors before learning are watched (`drift`). When there are too many to be chance, the statistics count for
+Drift: the margins before learning are watched (`margin_alarm`). When they fall beyond chance, the statistics count for
 `FADE` of what they did (`discriminant.fade`): predictions stay as they are, and what comes now weighs the more. That
 costs nothing to speak of.
 """
@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps, check_inputs, silent_cues
 from spiked.learners.copies import Warp, warp_steps, warp_table
 from spiked.learners.discriminant import Discriminant, fade
-from spiked.learners.drift import DriftAlarm
 from spiked.learners.fixed import FixedLearner
 from spiked.learners.lif import Lif
+from spiked.learners.margin_alarm import MarginAlarm
 from spiked.learners.state import StateMixin
 from spiked.learners.windows import join_readouts, windows
 
-FADE = 0.02
+FADE = 0.3
 """What the past counts for after an alarm."""
 LEAST_EXAMPLES = 20
-"""Errors of a class count once it has been shown so often."""
+"""Answers to a class count once it has been shown so often."""
 
 
 class HeadMemoryLearner(StateMixin):
@@ -44,7 +44,7 @@ class HeadMemoryLearner(StateMixin):
     size : width, height and planes of the sensor's grid.
     warps : of the copies; none: no copies.
     vote : the copies predict too.
-    drift : watches the errors; None: nobody does.
+    drift : watches the margins; None: nobody does.
     """
 
     rate = 0.0
@@ -54,7 +54,7 @@ class HeadMemoryLearner(StateMixin):
         live: FixedLearner,
         size: tuple[int, int, int],
         warps: Sequence[Warp] = (),
-        drift: DriftAlarm | None = None,
+        drift: MarginAlarm | None = None,
         vote: bool = False,
     ) -> None:
         if size[0] * size[1] * size[2] != live.n_in:
@@ -157,7 +157,7 @@ class HeadMemoryLearner(StateMixin):
             self._lags = lags
 
     def _judge(self, said: Readouts, label: int) -> None:
-        """Hold the prediction at a window's end against its label; let the past go if too much was wrong of late."""
+        """Hold the prediction at a window's end against its label; let the past go if it was surer before."""
         if self.drift is None:
             return
         known = self.head.examples[label]
@@ -165,7 +165,7 @@ class HeadMemoryLearner(StateMixin):
             self.drift.begin_anew()  # with a class more the task is harder than it was
         if known < LEAST_EXAMPLES * (1 + len(self.copies)):
             return  # of a new class little is known: that is no drift
-        if self.drift.judge(bool(np.argmax(said.scores[-1]) != label)):
+        if self.drift.judge(said.scores[-1], label):
             fade(self.head, FADE)
 
     def _catch_up(self) -> None:
