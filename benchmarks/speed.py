@@ -87,12 +87,18 @@ def main() -> int:
     options = ["--rounds", str(rounds), "--seconds", str(seconds), "--workloads", *args.workloads]
     if args.quick:
         options.append("--quick")
-    if args.again:
-        result, only = json.loads(args.again.read_text()), args.only or []
-        new = everything(only, options, rounds, seconds)["rows"]
-        result["rows"] = [row for row in result["rows"] if row["unit"] not in only] + new
-    else:
-        result = everything(args.only or units(), options, rounds, seconds)
+    kept = json.loads(args.again.read_text()) if args.again else None
+    only = args.only or ([] if kept else units())
+    result = kept or {
+        "command": " ".join(["python", "benchmarks/speed.py", *sys.argv[1:]]), "machine": machine(),
+        "rounds": rounds, "turn_s": seconds, "took_s": 0, "rows": [],
+    }  # fmt: skip
+    for unit in only:
+        began = time.time()
+        result["rows"] = [row for row in result["rows"] if row["unit"] != unit] + measure(unit, options)
+        result["took_s"] += round(time.time() - began)
+        if args.json:  # after each unit: a run that is cut short has measured something
+            args.json.write_text(json.dumps(result, indent=1) + "\n")
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     text = report(result)
@@ -103,16 +109,6 @@ def main() -> int:
         args.page.write_text(before + MARKS[0] + "\n" + text + MARKS[1] + rest.split(MARKS[1])[1])
     print(text)
     return 0
-
-
-def everything(only: list[str], options: list[str], rounds: int, seconds: float) -> dict[str, Any]:
-    """All units asked for, one after the other."""
-    began, before = time.time(), machine()
-    rows = [row for unit in only for row in measure(unit, options)]
-    return {
-        "command": " ".join(["python", "benchmarks/speed.py", *sys.argv[1:]]), "machine": before,
-        "rounds": rounds, "turn_s": seconds, "took_s": round(time.time() - began), "rows": rows,
-    }  # fmt: skip
 
 
 def machine() -> dict[str, Any]:

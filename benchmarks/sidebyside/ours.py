@@ -81,9 +81,12 @@ def batches(load: Workload, k: int, per_call: int) -> list[Steps]:
     ]
 
 
-def ours(load: Workload, k: int, per_call: int = 1, made: Learner | None = None) -> Side:
-    """Run our side, `per_call` steps a call (a divisor of the pool); each call reads the scores out."""
-    run, learns = (made or learner(load, k)).run, load.learns
+def ours(load: Workload, k: int, per_call: int = 1, made: Learner | None = None, learns: bool = True) -> Side:
+    """Run our side, `per_call` steps a call (a divisor of the pool); each call reads the scores out.
+
+    With ``learns=False`` a network that would learn only predicts.
+    """
+    run, learns = (made or learner(load, k)).run, learns and load.learns
     calls = batches(load, k, per_call)
     going_on, closing = cues(load, per_call, False), cues(load, per_call, True)
     every = max(1, WINDOW // per_call)

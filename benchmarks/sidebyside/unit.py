@@ -57,9 +57,9 @@ def own(plan: Plan) -> Iterator[dict[str, Any]]:
     for load, k in plan.cases():
         sides = {"1": ours(load, k), str(MANY): ours(load, k, MANY)}
         if load.learns:
-            idle = Workload(load.name, load.n_in, load.hidden, load.n_out, load.active, _idle(load.task), load.title)
-            made = learner(load, k)
-            sides |= {"inference": ours(idle, k, 1, made), f"inference {MANY}": ours(idle, k, MANY, learner(load, k))}
+            sides |= {
+                "inference": ours(load, k, learns=False), f"inference {MANY}": ours(load, k, MANY, learns=False)
+            }  # fmt: skip
         us = take_turns(sides, plan.rounds, plan.seconds)
         row = {"unit": "ours", "workload": load.name, "k": k, "spikes": spikes_a_step(load, k), "many": MANY}
         row["us"] = {name: summary(times) for name, times in us.items()}
@@ -68,10 +68,6 @@ def own(plan: Plan) -> Iterator[dict[str, Any]]:
                 "1": compare(us, "1", "inference"), str(MANY): compare(us, str(MANY), f"inference {MANY}")
             }  # fmt: skip
         yield row
-
-
-def _idle(task: str) -> str:
-    return {"learning": "inference", "eprop": "eprop-inference", "stdp": "stdp"}[task]
 
 
 def against(name: str, plan: Plan) -> Iterator[dict[str, Any]]:

@@ -79,7 +79,7 @@ def learning(load: Workload, k: int) -> Callable[[int], Any]:
         optimizer.zero_grad()
         nn.functional.cross_entropy(v, label).backward()
         optimizer.step()
-        return v[0]
+        return v.detach()[0]
 
     return step
 
