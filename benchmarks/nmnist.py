@@ -1,10 +1,11 @@
 """N-MNIST over the real wire, and the same through ``spiked eval``: the same predictions, to the last bit?
 
-    python benchmarks/nmnist.py PATH/nmnist8.npz [--limit N] [--seed 0] [--json out.json]
+    python benchmarks/nmnist.py PATH/nmnist8.npz [--config FILE] [--limit N] [--seed 0] [--json out.json]
 
-Starts ``spiked run configs/nmnist.toml`` on a state directory of its own, sends every training sample once, shuffled,
-batch size one, with its target, then the test samples without; takes the final prediction of each sample, made before
-its target was learnt from. Then does the same offline and compares every prediction and all that was learnt.
+Starts ``spiked run`` of a configuration (configs/nmnist.toml) on a state directory of its own, sends every training
+sample once, shuffled, batch size one, with its target, then the test samples without; takes the final prediction of
+each sample, made before its target was learnt from. Then does the same offline and compares every prediction and all
+that was learnt.
 """
 
 from __future__ import annotations
@@ -39,16 +40,17 @@ def main() -> int:
     """Measure, compare, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("dataset", type=Path)
+    parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     offline: list[Prediction] = []
-    config, dataset = load_config(CONFIG), open_dataset(args.dataset)
+    config, dataset = load_config(args.config), open_dataset(args.dataset)
     report = evaluate(config, dataset, limit=args.limit, seed=args.seed, quick=True, heard=offline.append)
     order = [*report.train.index, *report.test.index]
     with tempfile.TemporaryDirectory() as state:
-        live, wall_s, ready_s, crc = over_the_wire(config, dataset, order, len(report.train.index), state)
+        live, wall_s, ready_s, crc = over_the_wire(args.config, config, dataset, order, len(report.train.index), state)
     expected = [json.loads(p.to_json(0.0)) for p in offline]
     same = len(expected) == len(live) and all(a[k] == b[k] for a, b in zip(expected, live) for k in KEYS)
     said = [p["class"] for p in live if p.get("final")]
@@ -70,11 +72,11 @@ def main() -> int:
     return 0 if figures["eval_is_the_same_to_the_last_bit"] else 1
 
 
-def over_the_wire(config, dataset, order, n_train, state_home):  # type: ignore[no-untyped-def]
+def over_the_wire(path, config, dataset, order, n_train, state_home):  # type: ignore[no-untyped-def]
     """Send all samples to a real daemon; returns its predictions, seconds, seconds until ready, the weights' CRC."""
     began = time.monotonic()
     environment = {**os.environ, "XDG_STATE_HOME": state_home}
-    daemon = subprocess.Popen([sys.executable, "-P", "-m", "spiked", "run", str(CONFIG)], env=environment)
+    daemon = subprocess.Popen([sys.executable, "-P", "-m", "spiked", "run", str(path)], env=environment)
     context = zmq.Context()
     try:
         while True:
