@@ -92,6 +92,7 @@ class Live:
         self.process: subprocess.Popen[bytes] | None = None
 
     def spawn(self) -> subprocess.Popen[bytes]:
+        assert self.process is None or self.process.poll() is not None, "the one before still runs, and would be lost"
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen([*SPIKED, "run", str(self.config)], stdout=log, stderr=log, env=self.env)
         return self.process

@@ -157,8 +157,7 @@ def test_kill_9_costs_nothing_that_was_checkpointed(tmp_path: Path, text: str, s
         straight = live.wait_seq(len(messages) - 1)
     every = "[checkpoint]\nevery_s = 0.2\n" + text
     killer = random.Random(5)
-    broken = Live(tmp_path / "broken", every).start()
-    with broken:
+    with Live(tmp_path / "broken", every) as broken:
         done = 0
         for cut in (killer.randrange(30, 60), killer.randrange(80, 140)):
             send_all(broken, messages[done : cut + 1])
