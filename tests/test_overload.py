@@ -97,6 +97,26 @@ def test_learning_waits_then_events_are_shed_while_time_and_predictions_go_on() 
         assert cam.overload.level == FREE and cam.stats.updates == learnt + 1 and cam.weight_digest() != known
 
 
+def test_late_labels_that_do_not_teach_under_overload_are_counted_and_a_request_teaches_all_the_same() -> None:
+    pipeline, sender = Pipeline(parse_config(CONFIG)), Sender("cam0", Geometry(8, 8), 1)
+    cam = pipeline.streams["cam0"]
+    with (
+        mock.patch("spiked.service.pipeline.time.time", return_value=1e6),
+        mock.patch("spiked.io.sender.time.time_ns", side_effect=lambda: int((1e6 - behind) * 1e9)),
+    ):
+        behind = 0.0
+        for k in range(3):
+            pipeline.handle(frames(sender, k, 0.0))
+        behind = 0.15
+        pipeline.handle(sender.target(1, 0, 20_000))
+        assert cam.overload.level == WAITS and (cam.overload.windows, cam.stats.updates) == (2, 0)
+        cam.teach_late(1, 0, 20)
+        assert cam.stats.updates == 2
+        behind = 0.0
+        pipeline.handle(sender.target(1, 0, 20_000))
+        assert cam.overload.level == FREE and (cam.overload.windows, cam.stats.updates) == (2, 4)
+
+
 def test_a_real_daemon_sheds_counts_and_recovers(tmp_path: Path) -> None:
     text = """
 [ingest]

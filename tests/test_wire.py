@@ -371,3 +371,25 @@ def test_damaged_camera_words_never_raise_anything_else(codec, data):
     for at in data.draw(st.lists(st.integers(0, len(payload) - 1), max_size=3)):
         payload[at] ^= data.draw(st.integers(0, 255))
     only_wire_errors(message(bytes(payload), codec=codec, count=data.draw(st.integers(0, 6))))
+
+
+@pytest.mark.parametrize("codec", list(EventCodec))
+def test_a_payload_may_lie_at_any_address(codec: EventCodec) -> None:
+    """It is read where ZeroMQ received it; and kernels are not compiled anew for that."""
+    events = make_events([1000, 1003, 1900], [1, 2, 3], [4, 5, 5], [0, 1, 1])
+    topic, header, payload = Sender("cam0", Geometry(8, 8), 1).events(events, 2000, codec)
+    compiled = []
+    for shift in range(8):
+        room = bytes(shift) + payload
+        said = decode_events(parse([topic, header, memoryview(room)[shift:]], {"cam0": Geometry(8, 8)}))
+        assert said.tolist() == events.tolist()
+        compiled.append(sum(len(k.signatures) for k in (wire._out_of_range, wire._unpack)))
+    assert compiled[0] == compiled[-1]
+
+
+def test_a_vector_may_lie_at_any_address() -> None:
+    topic, header, payload = Sender("cam0", Geometry(8, 8), 1).target(np.array([0.5, -2.0], np.float32), 0)
+    for shift in range(4):
+        room = bytes(shift) + payload
+        said = decode_target(parse([topic, header, memoryview(room)[shift:]], {"cam0": Geometry(8, 8)}))
+        np.testing.assert_array_equal(said, [0.5, -2.0])

@@ -94,7 +94,7 @@ class Binner:
             seen_us=np.full(pixels if spec.refractory_us else 1, _NEVER, np.int64),
             rate=np.zeros(rated),
             rate_us=np.zeros(rated, np.int64),
-            tally=np.zeros(1 if spec.count == "binary" and spec.threshold == 1 else spec.n_channels + 1, np.int64),
+            tally=np.zeros(0 if spec.count == "binary" and spec.threshold == 1 else spec.n_channels, np.int64),
             dropped=np.zeros(4, np.int64),
         )
         self._channels = make_channel_set(spec.n_channels)

@@ -50,7 +50,7 @@ class Memory(NamedTuple):
     ----------
     seen_us, rate_us : int64[pixels], or [1] where no filter asks.
     rate : float64[pixels], or [1].
-    tally : int64[channels], zero between steps; [1] where it is enough to know which channels are active.
+    tally : int64[channels], zero between steps; [0] where it is enough to know which channels are active.
     dropped : int64[4]; events by `LATE`, `REFRACTORY`, `HOT`, `CLAMPED`.
     """
 
@@ -142,7 +142,7 @@ def _take(events, n, step, nnz, place, rules, memory, channels, emitted):  # typ
     dt_us = np.uint64(rules.dt_us)
     limit_us = np.uint64(end_step) * dt_us
     end_us = np.uint64(step + 1) * dt_us
-    counted = len(memory.tally) > 1
+    counted = len(memory.tally) > 0
     filtered = rules.refractory_us > 0 or rules.hot_pixel_hz > 0
     column, row = rules.column, rules.row
     k = 0
@@ -204,7 +204,7 @@ def bin_events(room, n_waiting, events, place, rules, memory, channels, emitted)
     for k in range(taken, n):
         room[n_waiting] = events[k]
         n_waiting += 1
-    counted = len(memory.tally) > 1
+    counted = len(memory.tally) > 0
     while step < end_step:
         nnz = _emit(channels, rules, memory, counted, emitted, nnz)
         emitted.indptr[step - first_step + 1] = nnz

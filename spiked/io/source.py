@@ -8,9 +8,8 @@ from spiked.io.endpoint import bind
 
 MAX_FRAMES = 4
 """Frames kept of one message; a fourth is enough to know that it is not one of ours."""
-
-
 FRAMES_COPIED = 2
+"""Topic and header are small; what follows is read where ZeroMQ received it."""
 
 
 class Source:
@@ -40,10 +39,7 @@ class Source:
         bind(self.socket, endpoint)
 
     def receive(self) -> list[bytes | memoryview] | None:
-        """Take the next message's frames, at most `MAX_FRAMES` of them; None where none waits.
-
-        Topic and header are small and copied; what follows is read where ZeroMQ received it.
-        """
+        """Take the next message's frames, at most `MAX_FRAMES` of them; None where none waits."""
         try:
             frames: list[bytes | memoryview] = [self.socket.recv(zmq.NOBLOCK)]
         except zmq.Again:

@@ -63,7 +63,7 @@ class TargetCodec(IntEnum):
 
 
 REL8_DTYPE = np.dtype([("dt", "<u4"), ("x", "<u2"), ("y", "<u2")])
-_ITEM_BYTES = {1: EVENT_DTYPE.itemsize, 2: REL8_DTYPE.itemsize}  # of events; other codecs are words
+_ITEM_BYTES: dict[int, int] = {EventCodec.TXYP13: EVENT_DTYPE.itemsize, EventCodec.REL8: REL8_DTYPE.itemsize}
 _KINDS = {kind.value: kind for kind in Kind}
 _CODECS = {Kind.EVENTS: (1, 2, 3, 4), Kind.TARGET: (1, 2, 3, 4), Kind.RESET: (0,)}
 

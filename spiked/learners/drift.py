@@ -22,25 +22,45 @@ DOUBT = 20
 """Answers that the first guess of what is usual counts for."""
 LEAST, MOST = 0.03, 0.6
 """Bounds of the usual error rate: fewer errors are luck, and of more nothing can be told."""
-COUNT, RATE, SUM, ALARMS, SINCE = range(5)
+COUNT, RATE, SUM = range(3)
 
 
-class DriftAlarm:
-    """Watches errors, one at a time."""
+class Alarm:
+    """What every alarm keeps: its own numbers, then its alarms so far, and the answers since the last."""
 
-    def __init__(self) -> None:
-        self._at = np.zeros(5)
-        self._at[RATE] = MOST
+    def __init__(self, numbers: int) -> None:
+        self._at = np.zeros(numbers + 2)
 
     @property
     def alarms(self) -> int:
         """Alarms so far."""
-        return int(self._at[ALARMS])
+        return int(self._at[-2])
 
     @property
     def since(self) -> int:
         """Answers since the last alarm, or the beginning."""
-        return int(self._at[SINCE])
+        return int(self._at[-1])
+
+    def begin_anew(self) -> None:
+        """Forget what was usual: it says nothing about what comes."""
+        raise NotImplementedError
+
+    def _go_off(self) -> None:
+        self.begin_anew()
+        self._at[-2] += 1
+        self._at[-1] = 0
+
+    def arrays(self) -> dict[str, NDArray]:
+        """All that the future depends on."""
+        return {"at": self._at}
+
+
+class DriftAlarm(Alarm):
+    """Watches errors, one at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self._at[RATE] = MOST
 
     @property
     def usual(self) -> float:
@@ -50,7 +70,7 @@ class DriftAlarm:
     def judge(self, wrong: bool) -> bool:
         """Take in one answer that was given before its label was used; whether that raises the alarm."""
         at = self._at
-        at[SINCE] += 1
+        at[-1] += 1
         usual = min(max(at[RATE], LEAST), MOST)
         risen = min(usual + RISE, 0.99)
         evidence = math.log(risen / usual) if wrong else math.log((1 - risen) / (1 - usual))
@@ -59,15 +79,9 @@ class DriftAlarm:
         at[RATE] += (float(wrong) - at[RATE]) / min(at[COUNT] + DOUBT, USUAL)
         if at[SUM] <= EVIDENCE:
             return False
-        self.begin_anew()
-        at[SINCE] = 0
-        at[ALARMS] += 1
+        self._go_off()
         return True
 
     def begin_anew(self) -> None:
         """Forget what was usual: it says nothing about what comes."""
         self._at[[COUNT, RATE, SUM]] = 0, MOST, 0
-
-    def arrays(self) -> dict[str, NDArray]:
-        """All that the future depends on."""
-        return {"at": self._at}

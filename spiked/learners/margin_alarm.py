@@ -18,30 +18,22 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from spiked.learners.drift import Alarm
+
 ALLOWANCE = 0.5
 EVIDENCE = 9.0
 BOUND = 4.0
 USUAL = 200
 DOUBT = 20
 """Answers before any counts: nothing is usual yet."""
-COUNT, SIZE, MEAN, VARIANCE, SUM, ALARMS, SINCE = range(7)
+COUNT, SIZE, MEAN, VARIANCE, SUM = range(5)
 
 
-class MarginAlarm:
+class MarginAlarm(Alarm):
     """Watches margins, one at a time."""
 
     def __init__(self) -> None:
-        self._at = np.zeros(7)
-
-    @property
-    def alarms(self) -> int:
-        """Alarms so far."""
-        return int(self._at[ALARMS])
-
-    @property
-    def since(self) -> int:
-        """Answers since the last alarm, or the beginning."""
-        return int(self._at[SINCE])
+        super().__init__(5)
 
     def judge(self, scores: NDArray[np.floating], label: int) -> bool:
         """Take in one answer that was given before its label was used; whether that raises the alarm."""
@@ -54,7 +46,7 @@ class MarginAlarm:
         if not math.isfinite(margin):
             return False
         at = self._at
-        at[SINCE] += 1
+        at[-1] += 1
         at[COUNT] += 1
         share = 1 / min(at[COUNT], USUAL)
         at[SIZE] += share * (abs(margin) - at[SIZE])
@@ -64,9 +56,7 @@ class MarginAlarm:
             z = min(max(away / math.sqrt(at[VARIANCE]), -BOUND), BOUND)
             at[SUM] = max(0.0, at[SUM] + z - ALLOWANCE)
         if at[SUM] > EVIDENCE:
-            self.begin_anew()
-            at[SINCE] = 0
-            at[ALARMS] += 1
+            self._go_off()
             return True
         at[MEAN] -= share * away
         at[VARIANCE] = (1 - share) * (at[VARIANCE] + share * away * away)
@@ -74,8 +64,4 @@ class MarginAlarm:
 
     def begin_anew(self) -> None:
         """Forget what was usual: it says nothing about what comes."""
-        self._at[[COUNT, SIZE, MEAN, VARIANCE, SUM]] = 0
-
-    def arrays(self) -> dict[str, NDArray]:
-        """All that the future depends on."""
-        return {"at": self._at}
+        self._at[:-2] = 0

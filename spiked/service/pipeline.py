@@ -99,7 +99,7 @@ class Stream:
     def take(self, message: Message, arrived_s: float) -> list[Prediction]:
         """Take one checked message in; returns the predictions that it completed.
 
-        All that can refuse a message comes first: a refused one changes nothing.
+        All that can refuse a message comes first: a refused one changes nothing but how far behind the stream seems.
         """
         head, kind, position, now = message.header, message.kind, self.position, self.binner.next_step
         restarted = position.restarted(head)
@@ -216,8 +216,13 @@ class Stream:
         self.stats.targets[name] = self.stats.targets.get(name, 0) + 1
         first, end, now = head.t_first // self.dt_us, self._end_step(head), self.binner.next_step
         if now is not None and end is not None and end <= now:
-            if label != UNLABELLED and (self.learns or (self.care and self.care.held)):
-                self.teach_late(label, first, end, self.learns)
+            if label == UNLABELLED:
+                return []
+            if self.learning and not self.learns:
+                late = self.teaching.late_cues(label, first, end)
+                self.overload.windows += sum(int(np.count_nonzero(cues.flags)) for _, cues in late)
+            elif self.learning or (self.care and self.care.held):
+                self.teach_late(label, first, end, self.learning)
             return []
         out: list[Prediction] = []
         if now is not None and first <= now:
