@@ -252,7 +252,8 @@ def _stream_status(stream: Stream) -> dict[str, Any]:
     s, p = stream.stats, stream.position
     accuracy = None if math.isnan(s.accuracy) else round(s.accuracy, 4)
     return {
-        "epoch": p.epoch, "restarts": p.restarts, "next_seq": p.next_seq, "watermark_us": p.watermark_us, "step": stream.binner.next_step,
+        "epoch": p.epoch, "restarts": p.restarts, "next_seq": p.next_seq, "watermark_us": p.watermark_us,
+        "step": stream.binner.next_step,
         "classes": stream.classes, "learning": stream.learning, "rate": stream.learner.rate, "accuracy": accuracy,
         "events": s.events, "steps": s.steps, "updates": s.updates, "predictions": s.published, "lost": s.lost,
         "targets_waiting": len(stream.schedule), "events_waiting": stream.binner.waiting,

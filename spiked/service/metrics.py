@@ -94,8 +94,8 @@ class SpikedCollector(Collector):
         for (name, reason), value in list(self.pipeline.wire.rejected.items()):
             rejected.add_metric([name, reason], value)
         yield from (
-            events, steps, lost, restarts, updates, clamped, unsent, shed, unlearnt, messages, dropped, predictions, targets,
-            rejected,
+            events, steps, lost, restarts, updates, clamped, unsent, shed, unlearnt, messages, dropped, predictions,
+            targets, rejected,
         )  # fmt: skip
 
     def _gauges(self) -> Iterator[Metric]:
