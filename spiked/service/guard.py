@@ -6,8 +6,8 @@ new class is allowed to be unknown, and under rehearsal, or where a mean of many
 What was usual is an exponential mean over windows that are older than the latest `LATELY`. Fewer agreements among
 those than chance explains put the labels *in doubt*: until that has passed nothing enters the exam and nothing counts
 as good. Agreements among the latest `LONG` that are no more than two draws without any relation would give are *harm*:
-nobody can learn from these labels. A scene that becomes harder, or another one that can be learnt, is doubt and no harm; a
-doubt that lasts for `ACCEPT` windows is how things are now.
+nobody can learn from these labels. A scene that becomes harder, or another one that can be learnt, is doubt and no
+harm; a doubt that lasts for `ACCEPT` windows is how things are now.
 
 **Exam.** Fewer right answers lately than chance explains, while the labels are in doubt: what was known is lost, and
 bought nothing. New classes that displace old ones agree with their labels, so they are forgetting, not harm.
