@@ -42,11 +42,10 @@ def from_root(markdown: str) -> str:
 
 
 def formulas(markdown: str, convert: Callable[..., str]) -> str:
-    """Make fenced formulas blocks of MathML; two backslashes at the end of a line begin a new formula."""
+    """Make fenced formulas blocks of MathML."""
 
     def block(found: re.Match[str]) -> str:
-        rows = [" ".join(row.split()) for row in re.split(r"\\\\\s*$", found[1], flags=re.MULTILINE)]
-        return '<div class="formula">' + "".join(convert(row, display="block") for row in rows if row) + "</div>"
+        return f'<div class="formula">{convert(" ".join(found[1].split()), display="block")}</div>'
 
     return _BLOCK.sub(block, markdown)
 

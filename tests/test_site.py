@@ -1,4 +1,4 @@
-"""The site: every page has its place in it, and what is written for a forge is made fit. The gate builds it strictly."""
+"""The site: every page has its place, and what is written for a forge is made fit. The gate builds it strictly."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_formulas_become_mathml(hooks: ModuleType) -> None:
     def convert(tex: str, display: str = "inline") -> str:
         return f"<{display}:{tex}>"
 
-    page = "a\n\n```math\nx^2 \\\\\ny\n  = 1\n```\n\nb"
-    assert hooks.formulas(page, convert) == 'a\n\n<div class="formula"><block:x^2><block:y = 1></div>\n\nb'
+    page = "a\n\n```math\ny\n  = 1\n```\n\nb"
+    assert hooks.formulas(page, convert) == 'a\n\n<div class="formula"><block:y = 1></div>\n\nb'
     assert (
         hooks.inline_formulas("a $<code>x &lt; y</code>$, <code>$</code>", convert)
         == "a <inline:x < y>, <code>$</code>"
