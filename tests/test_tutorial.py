@@ -56,3 +56,13 @@ def test_a_block_that_nobody_runs_is_an_error(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "page.md").write_text("a\n\n```python\n1 / 0\n```\n")
     with pytest.raises(AssertionError, match="nobody runs"):
         blocks("page.md")
+
+
+def test_figures_of_methods_are_those_of_the_page_that_measured_them() -> None:
+    """Accuracy, time and memory of each row of the table stand together in one row of continual.md."""
+    measured = [row.split("|") for row in (DOCS / "continual.md").read_text().splitlines() if row.count("±") > 1]
+    rows = re.findall(r"^\| \w.* \| (\S+ ± \S+) % \| (\S+) \| (\d+) MB \|$", (DOCS / "tuning.md").read_text(), re.M)
+    assert len(rows) == 7
+    for accuracy, us, mb in rows:
+        (row,) = [r for r in measured if r[3].strip() == accuracy and r[-4].strip() == us]
+        assert round(int(row[-3].split()[0]) * 1024 / 1e6) == int(mb), row
