@@ -69,7 +69,7 @@ class Position:
             raise WireError("epoch", f"{head.epoch}, of a sender that another has replaced", self.stream)
         if head.epoch == self.epoch and head.seq and self._gone_by(head.seq):
             raise WireError(
-                "seq", f"{head.seq} has been taken, or is too late; the next is {self.next_seq}", self.stream
+                "seq", f"{head.seq} was taken, or is too late; next is {self.next_seq}", self.stream
             )
 
     def _gone_by(self, seq: int) -> bool:
