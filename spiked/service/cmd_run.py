@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from spiked.service.cli_errors import RunError, UsageError
 from spiked.service.cli_text import example
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     set_up(config.daemon.log_level, config.daemon.log_format)
     try:
-        return Daemon(config).run()
+        return Daemon(config, Path(args.config).absolute()).run()
     except (EndpointError, StateDirError, CheckpointError) as error:
         raise RunError(str(error)) from None
     except (ConfigError, KnowledgeError) as error:
