@@ -243,9 +243,10 @@ def test_a_closed_terminal_ends_it_in_good_order(tmp_path: Path) -> None:
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
+    command = [*SPIKED, "run", str(live.config)]
     live.process = subprocess.Popen(
-        [*SPIKED, "run", str(live.config)], stdin=slave, stdout=slave, stderr=slave, env=live.env, preexec_fn=own_terminal
-    )  # fmt: skip
+        command, stdin=slave, stdout=slave, stderr=slave, env=live.env, preexec_fn=own_terminal
+    )
     os.close(slave)
     try:
         wait_for(lambda: live.get("/readyz")[0] == 200, "the daemon is ready")
