@@ -276,7 +276,7 @@ def test_a_taken_port_is_one_line(live: Live, tmp_path: Path, text: str) -> None
         second.start()
     assert (
         second.log().strip().splitlines()[-1]
-        == f"spiked run: {live.ingest}: cannot listen there: Address already in use"
+        == f"spiked run: {live.ingest}: cannot listen there: Address already in use; see docs/first-run.md#ports"
     )
     second.__exit__()
 

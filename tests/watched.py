@@ -61,6 +61,7 @@ class Prometheus:
         folder.mkdir(parents=True)
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         (port,) = free_ports(1)
+        self.target = target
         self.url, self.log = f"http://127.0.0.1:{port}", folder / "log"
         program = shutil.which("prometheus")
         assert program, "look for it before"
