@@ -79,6 +79,18 @@ def test_every_panel_has_data(watched: Prometheus, name: str) -> None:
         assert not streams or {"camera", "cochlea"} <= streams, f"{title}: {streams}"
 
 
+@pytest.mark.parametrize("name", dashboards())
+def test_every_variable_has_values(watched: Prometheus, name: str) -> None:
+    for variable in dashboards()[name]["templating"]["list"]:
+        if variable["type"] == "query":
+            asked = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
+            assert asked is not None and asked[2] == variable["name"]
+            series = data(watched, asked[1].replace("$instance", ".*"))
+            assert {s["metric"][asked[2]] for s in series} >= (
+                {"camera", "cochlea"} if asked[2] == "stream" else {watched.target}
+            )
+
+
 def test_every_rule_has_data_and_is_evaluated(watched: Prometheus) -> None:
     for rule in rules():
         data(watched, rule.get("record") or bool_of(rule["expr"]))
@@ -96,6 +108,17 @@ def test_it_learns(watched: Prometheus) -> None:
     for stream in ("camera", "cochlea"):
         series = f'spiked_accuracy{{stream="{stream}"}}'
         wait_for(lambda: float(data(watched, series)[0]["value"][1]) > 0.4, f"{stream} is right more often")  # noqa: B023
+
+
+def test_every_metric_is_on_a_dashboard_or_in_a_rule() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    names = set(re.findall(r"^\| `(spiked_\w+)` \|", page, re.MULTILINE))
+    exprs = [e for board in dashboards().values() for _, e in queries(board)] + [rule["expr"] for rule in rules()]
+    used = set(re.findall(r"(?<![\w:])spiked_\w+(?![\w:])", " ".join(exprs)))
+    used |= {re.sub("_(bucket|sum)$", "", name) for name in used}
+    # that one is the mean since whoever scraped last; the rate of its counter is what it should be
+    assert len(names) > 30 and names - used == {"spiked_firing_rate_hz"}
+    assert {n for n in used if n not in names} == {n for n in used if re.search("_(bucket|sum)$", n)}
 
 
 @needs_promtool

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +17,8 @@ import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numba
 import pytest
@@ -22,9 +26,13 @@ from live import CAM0, SPIKED, Live, wait_for
 
 from spiked.io.sender import Sender
 from spiked.service import notify, reload
+from spiked.service.checkpoints import CheckpointStore
 from spiked.service.compiling import told_to_the_manager
 from spiked.service.config import Config
-from spiked.service.configfile import parse_config
+from spiked.service.configfile import load_config, parse_config
+from spiked.service.metrics import DaemonStats
+from spiked.service.overload import FREE, SHEDS
+from spiked.service.pipeline import Pipeline
 
 TEXT = """
 [network]
@@ -232,6 +240,80 @@ def test_differences_are_named_by_their_place() -> None:
     assert reload.differences(config(), config(stream=[two])) == [
         ("stream.a", "configured", None), ("stream.b", None, "configured"),
     ]  # fmt: skip
+
+
+FILE = """
+[ingest]
+max_lag_ms = 100
+[checkpoint]
+keep = 9
+[network]
+classes = ["x"]
+[[stream]]
+id = "a.learning"
+width = 4
+height = 4
+"""
+
+
+def test_each_key_that_may_change_takes_effect(tmp_path: Path) -> None:
+    """Where it is read, in a real pipeline; and the page names these keys and no others."""
+    path = tmp_path / "a.toml"
+    path.write_text(FILE)
+    config = load_config(path)
+    pipeline, store = Pipeline(config), CheckpointStore(tmp_path, config.checkpoint.keep)
+    daemon: Any = SimpleNamespace(
+        config=config, path=path, pipeline=pipeline, store=store, stats=DaemonStats(), next_checkpoint=float("inf")
+    )
+    stream = pipeline.streams["a.learning"]
+    stream.overload.level = SHEDS
+    before = logging.getLogger("spiked").handlers[:]
+    assert reload.reload(daemon) == "ok" and stream.overload.level == SHEDS, "nothing has changed"
+    path.write_text(
+        """
+        [daemon]
+        log_level = "error"
+        log_format = "json"
+        [ingest]
+        max_lag_ms = 0
+        [predictions]
+        every_ms = 70
+        [checkpoint]
+        every_s = 7
+        keep = 3
+        on_stop = false
+        [learning]
+        rate = 0.5
+        enabled = false
+        [memory]
+        on_harm = "report"
+        """
+        + FILE.replace("[ingest]\nmax_lag_ms = 100\n[checkpoint]\nkeep = 9\n", "")
+    )
+    wanted = load_config(path)
+    changed = {place.removeprefix("stream.a.learning.") for place, _, _ in reload.differences(config, wanted)}
+    assert changed == set(reload.DAEMON_KEYS) | set(reload.STREAM_KEYS), "each of them, and no more"
+    try:
+        assert reload.reload(daemon) == "ok"
+        assert logging.getLogger("spiked").level == logging.ERROR
+        assert "_Json" in type(logging.getLogger("spiked").handlers[0].formatter).__name__
+    finally:
+        logging.getLogger("spiked").handlers[:] = before
+        logging.getLogger("spiked").setLevel(logging.NOTSET)
+    assert stream.overload.max_lag_s == 0 and stream.overload.level == FREE
+    assert stream.schedule.every_steps == 70 and store.keep == 3
+    assert daemon.next_checkpoint <= time.monotonic() + 7 and daemon.config.checkpoint.on_stop is False
+    assert stream.learner.rate == 0.5 and not stream.learns
+    assert stream.care is not None and stream.care.config.memory.on_harm == "report"
+    assert reload.differences(daemon.config, wanted) == []
+    page = (Path(__file__).resolve().parent.parent / "docs" / "deploy.md").read_text()
+    rows = page.partition("| changes on a reload |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+\.\w+)`", rows)) == changed
+
+
+def test_a_daemon_without_a_file_says_so() -> None:
+    daemon: Any = SimpleNamespace(path=None, stats=DaemonStats())
+    assert reload.reload(daemon) == "refused" and daemon.stats.reloads["refused"] == 1
 
 
 def test_a_closed_terminal_ends_it_in_good_order(tmp_path: Path) -> None:
