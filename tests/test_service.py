@@ -145,7 +145,7 @@ def test_the_commands_of_the_readme_end_with_a_daemon_that_learns(tmp_path: Path
             (tmp_path / "send.py").write_text(sender_text("python-sender", live, taught=True))
             assert subprocess.run([sys.executable, tmp_path / "send.py", "left"], timeout=60).returncode == 0
             wait_for(lambda: live.metric("spiked_updates_total", stream="cam0") == 1, "it has learnt")
-            reload = unit["ExecReload"][0].replace("$MAINPID", str(live.process.pid)).split()
+            reload = shlex.split(unit["ExecReload"][0].replace("$MAINPID", str(live.process.pid)))
             assert subprocess.run(reload).returncode == 0
             manager.hear_of("RELOADING")
             assert manager.hear_of("READY")["STATUS"] == "reloaded: 0 changed"
