@@ -1,6 +1,7 @@
 """Wrong labels in mid-stream: is the harm noticed, undone, and what is left of it? And: are there false alarms?
 
     python benchmarks/harm.py [--seeds 0 1 2 3 4] [--head discriminant] [--harm 450 650] [--orders shuffled classes]
+    python benchmarks/harm.py --row "replay, 3 MB + average"      a learner of `forgetting_rows` instead of the defaults
 
 900 of the 1,100 real samples of ten digits (`rule_tasks`), once, through `Pipeline` as a sensor would send them; the
 labels of samples 450 to 650 are permuted among them. Then the other 200, without labels. Beside each seed: the same
@@ -16,6 +17,7 @@ import json
 from typing import Any
 
 import numpy as np
+from forgetting_rows import ROWS, Row
 from rule_tasks import TEST_NMNIST, data_dir
 
 from spiked.io.npz_sets import EventSet, Npz
@@ -28,12 +30,15 @@ GAP_US = 1000
 RUNS = ("clean", "harmed", "unnoticed", "left out", "mirrored")
 
 
-def configure(head: str, seed: int, memory: dict[str, Any]) -> Pipeline:
-    """A pipeline with the defaults but for these."""
-    network = {"head": head, "classes": CLASSES, "seed": seed}
-    stream = {"id": "cam0", "width": 34, "height": 34, "planes": 2}
-    predictions = {"every_ms": 1000.0}  # one at each end of a target is what is asked for
-    config = {"network": network, "memory": memory, "stream": [stream], "predictions": predictions}
+def configure(row: Row, seed: int, memory: dict[str, Any]) -> Pipeline:
+    """A pipeline with this learner, and the defaults but for `memory`."""
+    config = {
+        "network": {**row.network, "classes": CLASSES, "seed": seed},
+        "learning": row.learning,
+        "memory": {**row.memory, **memory},
+        "stream": [{"id": "cam0", "width": 34, "height": 34, "planes": 2}],
+        "predictions": {"every_ms": 1000.0},  # one at each end of a target is what is asked for
+    }
     return Pipeline(parse_config(config))
 
 
@@ -50,7 +55,7 @@ def split(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def measure(
     pool: EventSet,
-    head: str,
+    row: Row,
     seed: int,
     order: str,
     harm: tuple[int, int] | None,
@@ -58,7 +63,7 @@ def measure(
     how: str = "harmed",
 ) -> dict[str, Any]:
     """One run: accuracy at the end, and when what was noticed."""
-    pipeline = configure(head, seed, memory)
+    pipeline = configure(row, seed, memory)
     stream = pipeline.streams["cam0"]
     sender = Sender("cam0", stream.geometry, epoch=1)
     train, test = split(pool.labels, seed)
@@ -113,19 +118,22 @@ def main() -> None:
     """Measure and print a line for each run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
-    parser.add_argument("--head", default="discriminant")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--head", default="discriminant", help="with the defaults of everything else")
+    which.add_argument("--row", choices=[row.name for row in ROWS], help="of `forgetting_rows`")
     parser.add_argument("--harm", type=int, nargs=2, default=(450, 650), metavar=("FROM", "TO"))
     parser.add_argument("--orders", nargs="+", default=["shuffled"], choices=("shuffled", "classes", "turns"))
     parser.add_argument("--runs", nargs="+", default=list(RUNS[:4]), choices=RUNS)
     parser.add_argument("--on-harm", default="freeze")
     args = parser.parse_args()
+    row = next((row for row in ROWS if row.name == args.row), Row(args.head, {"head": args.head}, {}, {}))
     pool = EventSet(Npz(data_dir() / "nmnist10" / "nmnist10_small.npz"))
     for order in args.orders:
         for seed in args.seeds:
             for name in args.runs:
                 memory = {"exam_mb": 0.0} if name == "unnoticed" else {"on_harm": args.on_harm}
                 harm = None if name == "clean" else tuple(args.harm)
-                said = measure(pool, args.head, seed, order, harm, memory, name)
+                said = measure(pool, row, seed, order, harm, memory, name)
                 print(json.dumps({"order": order, "seed": seed, "run": name} | said), flush=True)
 
 

@@ -98,7 +98,11 @@ class Live:
         return self.process
 
     def start(self) -> Live:
-        process = self.spawn()
+        self.spawn()
+        return self.wait_ready()
+
+    def wait_ready(self) -> Live:
+        assert (process := self.process) is not None
 
         def ready() -> bool:
             assert process.poll() is None, f"exited {process.returncode}: {self.log()[-2000:]}"

@@ -115,3 +115,13 @@ def test_another_formats_checkpoint_is_left_alone(tmp_path: Path) -> None:
     assert store.names() == [old, new]
     with pytest.raises(CheckpointError, match="checkpoint format 2; this version reads 1"):
         store.load(new)
+
+
+def test_text_that_is_no_text_is_damage_even_with_the_right_sum(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    old, new = (store.save(small(k), {"note": "x"}).name for k in range(2))
+    body = (tmp_path / f"{new}.json").read_bytes().replace(b'"note":"x"', b'"note":"\xd0"').rpartition(b',"crc32"')[0]
+    (tmp_path / f"{new}.json").write_bytes(body + b',"crc32":"%08x"}\n' % zlib.crc32(body))
+    loaded = store.load()
+    assert loaded is not None and loaded.name == old
+    assert store.names() == [old]

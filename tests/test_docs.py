@@ -261,3 +261,10 @@ def test_every_request_stands_there() -> None:
         verb, keys = quoted(row["do"])[0], quoted(row["keys"])
         for key in keys:
             assert f'"{key}"' in source, f"{verb}: {key}"
+
+
+def test_each_promise_names_a_test_that_exists() -> None:
+    named = re.findall(r"`tests/(test_\w+\.py)::(test_\w+)`", (DOCS / "reliability.md").read_text())
+    assert len(named) > 30
+    for file, test in named:
+        assert f"def {test}(" in (DOCS.parent / "tests" / file).read_text(), f"{file}::{test}"

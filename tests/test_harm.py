@@ -523,7 +523,7 @@ def test_a_mean_of_many_windows_gives_a_new_class_time() -> None:
     assert known_after(Memory()) == KNOWN
     assert known_after(Memory(methods=["average"], average_windows=30.5)) == 31
     assert known_after(Memory(methods=["average"], average_windows=2)) == KNOWN
-    slow, quick = Guard(30), Guard()
+    slow, quick = Guard(30), Guard(KNOWN)
     for guard in (slow, quick):
         for k in range(200):
             guard.judge(k % 2, k % 2, True)
@@ -531,6 +531,20 @@ def test_a_mean_of_many_windows_gives_a_new_class_time() -> None:
             guard.judge(2 + k % 2, k % 2, True)
             guard.judge(2 + k % 2, k % 2, True)
     assert quick.in_doubt and not slow.in_doubt
+
+
+def test_a_class_that_a_slow_mean_has_found_once_counts_from_there_on() -> None:
+    slow = Guard(1000)
+    for k in range(100):
+        slow.judge(k % 2, k % 2, True)  # class 0 and 1 are found,
+        slow.judge(2, 0, True)  # class 2 is not
+    assert slow.settled and not slow.in_doubt
+    again = Guard(1000)
+    again.load_state(slow.state())
+    for guard in (slow, again):
+        for k in range(LONG):
+            guard.judge(k % 2, k // 2 % 2, True)
+        assert guard.in_doubt and guard.unrelated
 
 
 def test_a_probe_is_given_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:

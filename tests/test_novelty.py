@@ -11,7 +11,7 @@ from method_cases import NETWORKS, equals_naive, keeps_the_contract, learner, wi
 
 from spiked.learners.contract import Cues
 from spiked.learners.memory import MemoryLearner
-from spiked.learners.novelty import WARM, Novelty, surprise
+from spiked.learners.novelty import LATELY, WARM, Novelty, surprise
 
 pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
 
@@ -27,26 +27,35 @@ def test_without_sensitivity_it_is_the_learner_alone(network: str) -> None:
 
 
 def test_gate_and_step_are_those_of_the_formula() -> None:
-    a, shadow = learner(optimizer="sgd", rate=0.02), learner(optimizer="sgd", rate=0.02)
-    method = Novelty(a, 1.3, 1.5, 15)
+    a, shadow = learner(optimizer="sgd", rate=0.2), learner(optimizer="sgd", rate=0.2)
+    method = Novelty(a, 2.0, 1.5, 15)
     memory = MemoryLearner(a, (method,))
-    mean, n, gates = 0.0, 0, []
+    losses: list[float] = []
+    gates, mean = [], 0.0
     for k in range(30):
+        label = 0 if k < 15 else 1 + k % 3  # what was right is wrong from there on
         shadow.load_state({name: v for name, v in memory.state().items() if name in shadow.state()})
-        said = memory.run(*window(k, k % 4)).scores[-1].astype(float)
+        said = memory.run(*window(k, label)).scores[-1].astype(float)
         p = np.exp(said - said.max())
-        loss = -np.log(p[k % 4] / p.sum())
-        gate = min(1.5, max(1 / 1.5, (loss / mean) ** 1.3)) if n >= WARM else 1.0
-        assert method.gate == pytest.approx(gate, rel=1e-5)
-        n = min(n + 1, 15)
-        mean += (loss - mean) / n
-        assert method.mean.tolist() == pytest.approx([mean, n], rel=1e-5)
-        assert memory.rate == 0.02  # put back
-        shadow.rate = 0.02 * method.gate
-        assert np.array_equal(shadow.run(*window(k, k % 4)).scores[-1], said.astype(np.float32))
+        loss = -np.log(p[label] / p.sum())
+        losses.append(loss)
+        gate = min(1.5, max(1.0, (running(losses, LATELY) / mean) ** 2.0)) if k >= WARM else 1.0
+        assert method.gate == pytest.approx(gate, rel=1e-4)
+        mean = running(losses, 15)
+        assert method.mean.tolist() == pytest.approx([mean, min(k + 1, 15), running(losses, LATELY)], rel=1e-5)
+        assert memory.rate == 0.2  # put back
+        shadow.rate = 0.2 * method.gate
+        assert np.array_equal(shadow.run(*window(k, label)).scores[-1], said.astype(np.float32))
         assert np.array_equal(shadow.net.weight, a.net.weight)
         gates.append(gate)
-    assert min(gates) == 1 / 1.5 and max(gates) == 1.5 and len(set(gates)) > 5  # both bounds, and between
+    assert min(gates) == 1.0 and max(gates) == 1.5 and len(set(gates)) > 3  # both bounds, and between
+
+
+def running(losses: list[float], reach: int) -> float:
+    """Mean in which each weighs as much as a running mean over `reach` gives it, written as a sum."""
+    n = len(losses)
+    shares = [1 / min(k + 1, reach) for k in range(n)]
+    return sum(x * shares[k] * np.prod([1 - s for s in shares[k + 1 :]]) for k, x in enumerate(losses))
 
 
 def test_vectors_surprise_by_their_square_error() -> None:
@@ -62,7 +71,7 @@ def test_vectors_surprise_by_their_square_error() -> None:
 
 def test_after_a_change_the_gate_goes_back_to_one() -> None:
     a = learner(rate=1e-12)  # nothing is learnt: what surprises once would go on to
-    method = Novelty(a, 1.0, 10.0, 20)
+    method = Novelty(a, 4.0, 10.0, 20)
     memory = MemoryLearner(a, (method,))
     scores = memory.run(*window(0, 0)).scores[-1]
     known, odd = int(np.argmax(scores)), int(np.argmin(scores))
@@ -72,9 +81,9 @@ def test_after_a_change_the_gate_goes_back_to_one() -> None:
         memory.run(*window(0, known if k < 60 else odd))
         gates.append(method.gate)
     assert gates[59] == pytest.approx(1, abs=1e-6)
-    assert gates[60] > 2
+    assert gates[60] > 1 and max(gates) > 2 and max(gates) in gates[60 : 60 + LATELY]
     assert gates[-1] == pytest.approx(1, abs=0.05)
-    assert all(x >= y - 1e-9 for x, y in itertools.pairwise(gates[60:]))
+    assert all(x >= y - 1e-9 for x, y in itertools.pairwise(gates[60 + LATELY :]))
 
 
 def test_what_does_not_teach_does_not_count() -> None:
@@ -83,7 +92,7 @@ def test_what_does_not_teach_does_not_count() -> None:
     memory = MemoryLearner(a, (method,))
     memory.run(*window(0, -1))
     memory.conclude(1)  # a label, and not one step that it was on
-    assert method.mean.tolist() == [0, 0]
+    assert method.mean.tolist() == [0, 0, 0]
     memory.run(*window(1, 1))
     assert method.mean[1] == 1
 

@@ -85,8 +85,9 @@ STREAMS = Board(
             Panel("Messages refused", "Since the start, by reason.",
                   [(f"spiked_messages_rejected_total{{{STREAM}}} > 0 or "
                     f"sum by (stream) (spiked_messages_rejected_total{{{STREAM}}})", "{{stream}} {{reason}}")], "none"),
-            Panel("Messages lost", "Since the start, by the gaps in their numbers.",
-                  [(f"spiked_messages_lost_total{{{STREAM}}}", "{{stream}}")], "none"),
+            Panel("Lost, begun anew", "Since the start: messages by the gaps in their numbers; starts of a sender.",
+                  [(f"spiked_messages_lost_total{{{STREAM}}}", "{{stream}} lost"),
+                   (f"spiked_restarts_total{{{STREAM}}}", "{{stream}} begun anew")], "none"),
             Panel("Stream time", "1,000 steps per second: 1 is real time at 1 ms. Shed ones ran without events.",
                   [(f"rate(spiked_steps_total{{{STREAM}}}{RATE}) / 1000", "{{stream}}"),
                    (f"rate(spiked_steps_shed_total{{{STREAM}}}{RATE}) / 1000", "{{stream}} shed")]),

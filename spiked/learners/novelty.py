@@ -1,24 +1,25 @@
-"""A rate that follows novelty: a window that surprises teaches faster than one of which all was known.
+"""A rate that follows novelty: while more surprises than is usual, windows teach faster.
 
-Weights that are already right need not move for the familiar, and what does not move is not overwritten; the paper's
-"penalizing weights that change excessively fast" (5.1), by the window instead of by the weight. The surprise of a
+The paper's "penalizing weights that change excessively fast" (5.1), by the moment instead of by the weight: what is
+familiar is learnt at the rate that is set, and larger steps are taken only while the world is new. The surprise of a
 window is its loss as the read-out stood when it closed, before any of it was learnt from::
 
     surprise = -log softmax(scores)[label]      classes; the mean square error for vectors
-    gate     = (surprise / mean surprise) ^ sensitivity, between 1 / most and most
+    gate     = (surprise lately / usual surprise) ^ sensitivity, between 1 and most
     rate of this step = rate * gate
 
-The mean is that of the windows that have taught, and reaches back `windows` of them: where all windows surprise alike
-the gate is 1, and after a change it goes back to 1 as the mean follows. Until `WARM` windows have taught it is 1, for
-there is no mean to speak of.
+What is usual is the mean of the windows that have taught, and reaches back `windows` of them; lately is the mean over
+`LATELY`, this one included. One window that surprises is a hard example, and no novelty: gated by each window's own
+surprise, the rate followed the noise of examples, and cost more than it won. After a change the gate goes back to 1 as
+what is usual follows. Until `WARM` windows have taught it is 1.
 
 The scores were said before the gate is asked, and the gate moves no score: a prediction still knows no label.
 
-It does not go well with rehearsal (`pseudo`): what is rehearsed does not surprise. On N-MNIST
-(`benchmarks/forgetting.py`) it is faster to be right again after the sensor was turned, at the cost of what was known
-before and of the end: it is for where the new counts, and the old is over.
+It does not go well with rehearsal (`pseudo`): what is rehearsed does not surprise. It is for where the new counts: on
+N-MNIST (`benchmarks/forgetting.py`) it is faster to be right again after a change, and a network without room for both
+remembers the less of what was before.
 
-Cost: a read-out and n_out exponentials a window, nothing a step. Memory: 2 numbers.
+Cost: a read-out and n_out exponentials a window, nothing a step. Memory: 3 numbers.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from spiked.learners.gradient import GradientLearner
 from spiked.learners.methods import Method
 
 WARM = 10
+LATELY = 10
+"""Windows whose mean surprise says how new the world is at present."""
 LEAST = 1e-6
 """Least surprise, in nats: of less, rounding would decide."""
 
@@ -41,19 +44,19 @@ class Novelty(Method):
     ----------
     learner : whose rate it is; it must learn from labels or vectors, not from a reward.
     sensitivity : power to which the surprise, in means, is taken; 0: the rate stays what it is.
-    most : the gate is between 1 / most and most; 1 or more.
-    windows : that the mean surprise reaches back.
+    most : the gate is between 1 and most; 1 or more.
+    windows : that the usual surprise reaches back.
 
     Attributes
     ----------
     gate : of the last window.
-    mean : float64[2]; mean surprise, and how many windows made it.
+    mean : float64[3]; usual surprise, how many windows made it, and the surprise lately.
     """
 
     name = "novelty"
 
     def __init__(
-        self, learner: GradientLearner, sensitivity: float = 1.0, most: float = 10.0, windows: float = 100.0
+        self, learner: GradientLearner, sensitivity: float = 1.0, most: float = 3.0, windows: float = 100.0
     ) -> None:
         if not (0 <= sensitivity < np.inf and 1 <= most < np.inf and windows >= 1):
             raise ValueError(
@@ -64,7 +67,7 @@ class Novelty(Method):
             raise ValueError("a reward says how good it was, not what was right: there is no surprise to follow")
         self.sensitivity, self.most, self.windows = sensitivity, most, windows
         self.gate, self._surprise = 1.0, np.nan
-        self.mean = np.zeros(2)
+        self.mean = np.zeros(3)
 
     def closing(self, learner: GradientLearner, label: int, values: NDArray[np.float32]) -> None:
         """Set the rate of this step by how much the window surprises."""
@@ -73,13 +76,18 @@ class Novelty(Method):
             return
         self._surprise = max(LEAST, surprise(learner.scores(), label, values))
         if self.mean[1] >= WARM:
-            relative = self._surprise / max(LEAST, self.mean[0])
-            self.gate = float(np.clip(relative**self.sensitivity, 1 / self.most, self.most))
+            relative = self._lately() / max(LEAST, self.mean[0])
+            self.gate = float(np.clip(relative**self.sensitivity, 1.0, self.most))
             learner.rate *= self.gate
 
+    def _lately(self) -> float:
+        """Surprise of the latest windows, with the one at hand."""
+        return float(self.mean[2] + (self._surprise - self.mean[2]) / min(self.mean[1] + 1, LATELY))
+
     def taught(self, learner: GradientLearner) -> None:
-        """Take the window's surprise into the mean."""
+        """Take the window's surprise into the means."""
         if np.isfinite(self._surprise):
+            self.mean[2] = self._lately()
             self.mean[1] = min(self.mean[1] + 1, self.windows)
             self.mean[0] += (self._surprise - self.mean[0]) / self.mean[1]
 

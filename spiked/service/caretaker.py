@@ -21,7 +21,7 @@ from spiked.learners.contract import UNLABELLED, Cues, Steps
 from spiked.learners.windows import windows
 from spiked.service.config import Stream as StreamConfig
 from spiked.service.exam import Exam, answer
-from spiked.service.guard import Guard, has_fallen, known_after
+from spiked.service.guard import Guard, counts_after, has_fallen
 from spiked.service.last_good import LastGood
 from spiked.service.standstill import Standstill
 from spiked.service.vitals import LEAST_EVENTS, Pulse, trouble
@@ -64,7 +64,7 @@ class Caretaker:
         self.config, m = config, config.memory
         classes = not config.network.outputs and config.learning.objective != "reward"
         self.exam = Exam(int(m.exam_mb * 1e6), n_out, m.exam_every, config.network.seed) if classes else None
-        self.guard, self.last_good, self.pulse = Guard(known_after(m)), LastGood(), Pulse()
+        self.guard, self.last_good, self.pulse = Guard(counts_after(m)), LastGood(), Pulse()
         self.still, self.reason = Standstill(config), ""
         self.rollbacks: dict[str, int] = {}
         self._taught = 0

@@ -124,7 +124,7 @@ def unseal(text: bytes) -> Manifest:
         if version != FORMAT:  # whole, but another version's: not to be set aside
             raise CheckpointError(f"checkpoint format {version}; this version reads {FORMAT}")
         return msgspec.json.decode(text, type=Manifest)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise DamagedError(f"the JSON file is not a checkpoint's: {error}") from error
 
 

@@ -206,7 +206,7 @@ class Memory(Section):
     cascade_levels: Annotated[int, Meta(ge=2, le=12)] = 6
     cascade_coupling: NotNegative = 0.003
     novelty_power: NotNegative = 1.0
-    novelty_most: Annotated[float, Meta(ge=1)] = 10.0
+    novelty_most: Annotated[float, Meta(ge=1)] = 3.0
     pseudo_windows: Annotated[int, Meta(ge=0, le=64)] = 2
     copies_px: Annotated[list[Count], Meta(max_length=3)] = field(default_factory=lambda: [1])
     copies_drawn: Annotated[int, Meta(ge=0, le=64)] = 0

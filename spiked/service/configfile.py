@@ -19,6 +19,8 @@ from spiked.service.config import ConfigError as ConfigError
 from spiked.service.configcheck import check_endpoint, check_stream, is_loopback
 
 PER_STREAM = ("network", "learning", "memory")
+BARE = re.compile(r"[A-Za-z0-9_-]+")
+"""Keys that are written as they are."""
 
 
 def load_config(path: str | Path) -> Config:
@@ -107,7 +109,8 @@ def _sections(annotation: Any) -> Iterator[type[Section]]:
 def _check_keys(raw: dict[str, Any], kind: type[Section], place: str) -> None:
     known = _fields(kind)
     for key, value in raw.items():
-        where = f"{place}.{key}" if place else key
+        name = key if BARE.fullmatch(key) else repr(key)
+        where = f"{place}.{name}" if place else name
         if key not in known:
             near = difflib.get_close_matches(key, known, 1, 0.5)
             hint = f"; did you mean {near[0]!r}?" if near else f"; allowed: {', '.join(known)}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -21,6 +23,8 @@ from spiked.service.metrics import DaemonStats
 from spiked.service.overload import NAMES
 from spiked.service.pipeline import Pipeline, Stream
 from spiked.service.prediction import Prediction
+
+log = logging.getLogger("spiked.control")
 
 MAX_REQUEST_BYTES = 65_536
 CHECKPOINT_WAIT_S = 8.0
@@ -91,7 +95,7 @@ class Control:
 
     def _answer(self, frames: list[bytes]) -> dict[str, Any] | None:
         try:
-            request = msgspec.json.decode(b"".join(frames), type=dict[str, Any])
+            request = _parse(b"".join(frames))
             verb = request.get("do")
             if verb == "checkpoint":
                 _known(request, ())
@@ -99,13 +103,14 @@ class Control:
                 self._waiting = writer.successes + writer.failures, time.monotonic() + CHECKPOINT_WAIT_S
                 self.daemon.checkpoint()
                 return None
-            if verb not in self._verbs:
+            if not isinstance(verb, str) or verb not in self._verbs:
                 raise RequestError(f"do: {verb!r}; allowed: checkpoint, {', '.join(self._verbs)}")
             return {"ok": True, **self._verbs[verb](request)}
-        except msgspec.DecodeError as error:
-            return {"ok": False, "error": f"not a JSON object: {error}"}
         except (RequestError, KnowledgeError, CheckpointError, WireError) as error:
             return {"ok": False, "error": str(error)}
+        except Exception:  # a daemon does not die of what somebody asks
+            log.exception("a request could not be served: this is a fault of spiked")
+            return {"ok": False, "error": "a fault of the daemon, see the log"}
 
     def _checkpoint_done(self) -> bool:
         assert self._waiting is not None
@@ -129,7 +134,7 @@ class Control:
         name = request.get("stream")
         if name is None:
             return list(streams.values())
-        if name not in streams:
+        if not isinstance(name, str) or name not in streams:
             raise RequestError(f"stream: {name!r}; allowed: {', '.join(streams)}")
         return [streams[name]]
 
@@ -185,7 +190,7 @@ class Control:
         if rate is None and learning is None:
             raise RequestError("nothing to set; allowed: rate (a number >= 0), learning (true or false)")
         if rate is not None and (
-            isinstance(rate, bool) or not isinstance(rate, (int, float)) or not (0 <= rate < math.inf)
+            isinstance(rate, bool) or not isinstance(rate, (int, float)) or not (0 <= rate <= sys.float_info.max)
         ):
             raise RequestError(f"rate: {rate!r}; a number >= 0")
         if learning is not None and not isinstance(learning, bool):
@@ -236,6 +241,13 @@ class Control:
         self.socket.close()
 
 
+def _parse(raw: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(raw, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"not a JSON object: {error}") from None
+
+
 def _known(request: dict[str, Any], keys: tuple[str, ...]) -> None:
     for key in request:
         if key != "do" and key not in keys:
@@ -252,7 +264,8 @@ def _stream_status(stream: Stream) -> dict[str, Any]:
     s, p = stream.stats, stream.position
     accuracy = None if math.isnan(s.accuracy) else round(s.accuracy, 4)
     return {
-        "epoch": p.epoch, "next_seq": p.next_seq, "watermark_us": p.watermark_us, "step": stream.binner.next_step,
+        "epoch": p.epoch, "restarts": p.restarts, "next_seq": p.next_seq, "watermark_us": p.watermark_us,
+        "step": stream.binner.next_step,
         "classes": stream.classes, "learning": stream.learning, "rate": stream.learner.rate, "accuracy": accuracy,
         "events": s.events, "steps": s.steps, "updates": s.updates, "predictions": s.published, "lost": s.lost,
         "targets_waiting": len(stream.schedule), "events_waiting": stream.binner.waiting,

@@ -1,13 +1,13 @@
 """When did learning do harm? What the labels and the exam say, weighed against chance; `vitals` is the network's part.
 
 **Labels.** Each labelled window was predicted before it taught, so the share of agreements is that of a test. Only
-windows of classes that have been taught `KNOWN` times count: a new class is allowed to be unknown, and the longer where
-a mean of many windows predicts (`known_after`). What was usual is
-an exponential mean over windows that are older than the latest `LATELY`. Fewer agreements among those than chance
-explains put the labels *in doubt*: until that has passed nothing enters the exam and nothing counts as good.
-Agreements among the latest `LONG` that are no more than two draws without any relation would give are *harm*: nobody
-can learn from these labels. A scene that becomes harder, or another one that can be learnt, is doubt and no harm; a
-doubt that lasts for `ACCEPT` windows is how things are now.
+windows of classes count that were found in half of `KNOWN` windows once, or have been taught often (`counts_after`): a
+new class is allowed to be unknown, and under rehearsal, or where a mean of many windows predicts, it may take long.
+What was usual is an exponential mean over windows that are older than the latest `LATELY`. Fewer agreements among
+those than chance explains put the labels *in doubt*: until that has passed nothing enters the exam and nothing counts
+as good. Agreements among the latest `LONG` that are no more than two draws without any relation would give are *harm*:
+nobody can learn from these labels. A scene that becomes harder, or another one that can be learnt, is doubt and no
+harm; a doubt that lasts for `ACCEPT` windows is how things are now.
 
 **Exam.** Fewer right answers lately than chance explains, while the labels are in doubt: what was known is lost, and
 bought nothing. New classes that displace old ones agree with their labels, so they are forgetting, not harm.
@@ -25,7 +25,9 @@ import numpy as np
 from spiked.service.config import Memory
 
 KNOWN = 10
-"""Windows that a class has taught before its agreements count."""
+"""Windows that a class has taught before it may count."""
+UNFOUND = 100
+"""Windows that a class has taught before it counts though it was never found."""
 LATELY = 20
 """Labelled windows that say how it goes at present."""
 LONG = 40
@@ -49,8 +51,13 @@ FALLEN = 1e-3
 
 
 def known_after(memory: Memory) -> int:
-    """Windows that a class has taught before its agreements count: no fewer than a mean of the weights reaches back."""
+    """Windows that a class has taught before it can be known: no fewer than a mean of the weights reaches back."""
     return max(KNOWN, math.ceil(memory.average_windows)) if "average" in memory.methods else KNOWN
+
+
+def counts_after(memory: Memory) -> int:
+    """Windows that a class has taught before it counts though it was never found."""
+    return max(UNFOUND, known_after(memory))
 
 
 def at_most(k: int, n: int, p: float) -> float:
@@ -76,19 +83,21 @@ class Guard:
 
     Parameters
     ----------
-    known : windows that a class has taught before its agreements count.
+    known : windows that a class has taught before its agreements count, even if it was never found.
 
     Attributes
     ----------
     usual : share of agreements that is usual.
     seen : windows that each class has taught.
+    found : agreements of each class among its latest `KNOWN`, one bit each; -1 once half of them were.
     in_doubt : whether there are fewer at present than chance explains.
     finite : whether the scores of the latest labelled window were.
     """
 
-    def __init__(self, known: int = KNOWN) -> None:
+    def __init__(self, known: int = UNFOUND) -> None:
         self.known = known
         self.seen: dict[int, int] = {}
+        self.found: dict[int, int] = {}
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -113,7 +122,7 @@ class Guard:
         """Take in a labelled window, and what was said before its label was used."""
         seen = self.seen.get(label, 0)
         self.seen[label] = seen + taught
-        if seen < self.known:
+        if seen < self.known and not self._was_found(label, said == label, seen):
             return
         if taught and len(self._lately) >= LATELY and not self.in_doubt:
             its_label, was_said = self._lately[-LATELY]
@@ -124,6 +133,14 @@ class Guard:
         self._doubted = self._doubted + 1 if self.in_doubt else max(0, self._doubted - 1)
         if taught and self._doubted > ACCEPT:
             self.begin_anew()
+
+    def _was_found(self, label: int, agrees: bool, seen: int) -> bool:
+        """Whether a class has been found in half of its latest windows once, this one excluded."""
+        bits = self.found.get(label, 0)
+        if bits >= 0:
+            bits = -1 if seen >= KNOWN and 2 * bits.bit_count() >= KNOWN else (bits << 1 | agrees) & (1 << KNOWN) - 1
+            self.found[label] = bits
+        return bits < 0
 
     def _few(self, chance: float) -> bool:
         """Whether so few of the latest windows agree, where that is unlikely."""
@@ -139,7 +156,8 @@ class Guard:
     @property
     def unrelated(self) -> bool:
         """Whether the latest labels have no more to do with the predictions than chance has it, unlike before."""
-        n, known = len(self._lately), sum(seen >= self.known for seen in self.seen.values())
+        n, seen = len(self._lately), self.seen.items()
+        known = sum(taught >= self.known or self.found.get(label) == -1 for label, taught in seen)
         if not self.in_doubt or n < LONG or known < 2:
             return False
         agree = sum(a == b for a, b in self._lately)
@@ -154,14 +172,14 @@ class Guard:
     def state(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
         return {
-            "seen": [[k, n] for k, n in self.seen.items()], "usual": self.usual, "settled": self._settled,
-            "finite": self.finite, "lately": [list(pair) for pair in self._lately], "in_doubt": self.in_doubt,
-            "doubted": self._doubted,
+            "seen": [[k, n] for k, n in self.seen.items()], "found": [[k, n] for k, n in self.found.items()],
+            "usual": self.usual, "settled": self._settled, "finite": self.finite,
+            "lately": [list(pair) for pair in self._lately], "in_doubt": self.in_doubt, "doubted": self._doubted,
         }  # fmt: skip
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`."""
-        self.seen = dict(state["seen"])
+        self.seen, self.found = dict(state["seen"]), dict(state.get("found", []))
         self.usual, self._settled, self.finite = state["usual"], state["settled"], state["finite"]
         self._lately = deque(((a, b) for a, b in state["lately"]), LONG)
         self.in_doubt, self._doubted = state["in_doubt"], state["doubted"]

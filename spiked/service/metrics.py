@@ -70,6 +70,7 @@ class SpikedCollector(Collector):
         events = counter("events", "Events received", [])
         steps = counter("steps", "Time steps run", [])
         lost = counter("messages_lost", "Messages missing by the gaps in their numbers", [])
+        restarts = counter("restarts", "Times that a sender began anew: another epoch, or numbers from 0", [])
         updates = counter("updates", "Weight updates: windows learnt from", [])
         clamped = counter("events_clamped", "Late events moved to the present step", [])
         unsent = counter("predictions_dropped", "Predictions that some slow subscriber missed", [])
@@ -84,6 +85,7 @@ class SpikedCollector(Collector):
             s = stream.stats
             for family, value in (
                 (events, s.events), (steps, s.steps), (lost, s.lost), (updates, s.updates),
+                (restarts, stream.position.restarts),
                 (clamped, stream.binner.clamped), (unsent, s.dropped_predictions), (shed, stream.overload.steps),
                 (unlearnt, stream.overload.windows),
             ):  # fmt: skip
@@ -100,8 +102,8 @@ class SpikedCollector(Collector):
         for (name, reason), value in (none | self.pipeline.wire.rejected).items():
             rejected.add_metric([name, reason], value)
         yield from (
-            events, steps, lost, updates, clamped, unsent, shed, unlearnt, messages, dropped, predictions, targets,
-            rejected,
+            events, steps, lost, restarts, updates, clamped, unsent, shed, unlearnt, messages, dropped, predictions,
+            targets, rejected,
         )  # fmt: skip
 
     def _gauges(self) -> Iterator[Metric]:

@@ -68,7 +68,7 @@ class Pipeline:
         except WireError as error:
             self.wire.reject(error.stream, error.reason, str(error))
             if error.stream in self.streams:
-                self.streams[error.stream].position.rejected += 1
+                self.streams[error.stream].position.refused(error.reason)
             return []
 
 
@@ -102,6 +102,7 @@ class Stream:
         All that can refuse a message comes first: a refused one changes nothing but how far behind the stream seems.
         """
         head, kind, position, now = message.header, message.kind, self.position, self.binner.next_step
+        position.check_turn(head)
         restarted = position.restarted(head)
         anew = restarted or (now is not None and position.leapt(message))
         begins = anew or now is None

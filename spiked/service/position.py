@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ MAX_LEAP_STEPS = 2_000_000
 """The same bound in steps, where steps are short: they are what a message costs."""
 MAX_WAITING = 4_000_000
 """Events of a stream that may wait for their step (52 MB): a watermark that stands still must not fill the memory."""
+REPLACED = 16
+"""Senders that have been replaced and are still known; each start draws an epoch of 32 bits, and comes back never."""
+OUT_OF_TURN = ("epoch", "seq")
+"""Refusals of messages whose numbers say nothing about those that are due."""
 
 
 class Position:
@@ -28,6 +33,8 @@ class Position:
     next_seq : number that the next message should have.
     watermark_us : stream time before which nothing more is due.
     rejected : messages refused since the last good one: their numbers are no losses.
+    replaced : epochs of the senders before this one.
+    restarts : how often a sender began anew.
     max_leap_us : furthest that the watermark may move at once.
     """
 
@@ -38,10 +45,27 @@ class Position:
         self.next_seq = 0
         self.watermark_us = 0
         self.rejected = 0
+        self.replaced: deque[int] = deque(maxlen=REPLACED)
+        self.restarts = 0
 
     def restarted(self, head: Header) -> bool:
         """Whether the sender began again: another epoch, or numbers from 0."""
         return head.epoch != self.epoch or (head.seq == 0 and self.next_seq > 0)
+
+    def check_turn(self, head: Header) -> None:
+        """Refuse a message of a sender that another has replaced, or one whose number has gone by.
+
+        Two senders on one stream would otherwise reset each other at every message.
+
+        Raises
+        ------
+        WireError
+            ``epoch`` or ``seq``; nothing has changed.
+        """
+        if head.seq and head.epoch != self.epoch and head.epoch in self.replaced:
+            raise WireError("epoch", f"{head.epoch}, of a sender that another has replaced", self.stream)
+        if head.epoch == self.epoch and 0 < head.seq < self.next_seq:
+            raise WireError("seq", f"{head.seq} has gone by; the next is {self.next_seq}", self.stream)
 
     def leapt(self, message: Message) -> bool:
         """Whether the clock of a stream that has begun leapt; what is said of a far future is no leap."""
@@ -100,8 +124,18 @@ class Position:
     def begin_anew(self, epoch: int | None) -> None:
         """Let stream time begin again; with another `epoch`, the numbers too."""
         if epoch is not None:
+            if self.epoch is not None:
+                self.restarts += 1
+                if epoch != self.epoch:
+                    self.replaced.append(self.epoch)
+            if epoch in self.replaced:
+                self.replaced.remove(epoch)
             self.epoch, self.next_seq = epoch, 0
         self.watermark_us = 0
+
+    def refused(self, reason: str) -> None:
+        """Take note that a message was refused: its number is no loss."""
+        self.rejected += reason not in OUT_OF_TURN
 
     def follow(self, seq: int) -> int:
         """Take note of a good message's number; returns how many were lost before it."""
@@ -115,10 +149,11 @@ class Position:
 
     def state(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
-        names = ("epoch", "next_seq", "watermark_us", "rejected")
-        return {name: getattr(self, name) for name in names}
+        names = ("epoch", "next_seq", "watermark_us", "rejected", "restarts")
+        return {name: getattr(self, name) for name in names} | {"replaced": list(self.replaced)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`; keys that are not the position's are left alone."""
         self.epoch, self.next_seq = state["epoch"], state["next_seq"]
         self.watermark_us, self.rejected = state["watermark_us"], state["rejected"]
+        self.restarts, self.replaced = state.get("restarts", 0), deque(state.get("replaced", ()), REPLACED)
