@@ -37,7 +37,7 @@ def test_every_block_that_is_meant_to_be_run_is_there() -> None:
 def test_two_commands_set_everything_up() -> None:
     """Each from nothing, in a fresh environment, on a line of its own; the extras that they name exist."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for name, last in (("demo", "spiked demo"), ("test", "pytest")):
+    for name, last in (("demo", "spiked demo"), ("test", "pytest -n 2 --dist loadfile")):
         (line,) = BLOCKS[name].splitlines()
         venv, install, run = line.split(" && ")
         assert venv == "python3 -m venv .venv" and run == f".venv/bin/{last}"

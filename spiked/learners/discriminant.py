@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 from spiked.learners.jit import kernel
 
+PASSING = ("direction", "nearest")
+"""Of the statistics, what nothing in the future depends on."""
+
 
 class Discriminant(NamedTuple):
     """The head's statistics for K classes of D features.
@@ -31,6 +34,8 @@ class Discriminant(NamedTuple):
     bias : float64[K]; -mu . A / 2.
     precision : float64[D (D + 1) / 2], lower triangle by rows; empty for the nearest class mean.
     direction : float64[D]; room for P dx.
+    nearest : float64[1]; squared distance of the last example to the nearest class mean, as it was before it was taken
+        in: (x - mu_k) . P (x - mu_k), times the number of examples. Of a class's first example there is none.
     """
 
     examples: NDArray[np.float64]
@@ -39,6 +44,7 @@ class Discriminant(NamedTuple):
     bias: NDArray[np.float64]
     precision: NDArray[np.float64]
     direction: NDArray[np.float64]
+    nearest: NDArray[np.float64]
 
 
 def make_discriminant(n_features: int, n_classes: int, ridge: float, whiten: bool = True) -> Discriminant:
@@ -54,6 +60,7 @@ def make_discriminant(n_features: int, n_classes: int, ridge: float, whiten: boo
         bias=np.zeros(n_classes),
         precision=precision,
         direction=np.zeros(n_features),
+        nearest=np.zeros(1),
     )
 
 
@@ -100,18 +107,40 @@ def _times_precision(precision, x, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _nearest(head, dx, u, label):  # type: ignore[no-untyped-def]
+    """Squared distance to the nearest class, from ``dx = x - mu`` of one class and ``u = P dx``, in O(K D).
+
+    With ``e = mu_label - mu_k`` and ``P e = A_label - A_k``: (dx + e) . P (dx + e).
+    """
+    own, least, total = 0.0, 0.0, 0.0
+    for i in range(len(dx)):
+        own += dx[i] * u[i]
+    for k in range(len(head.examples)):
+        total += head.examples[k]
+        if head.examples[k] > 0.0:
+            more = 0.0
+            for i in range(len(dx)):
+                e = head.mean[label, i] - head.mean[k, i]
+                more += (2.0 * dx[i] + e) * (head.weight[label, i] - head.weight[k, i])
+            least = min(least, more)
+    return (own + least) * total
+
+
+@kernel
 def learn_example(head, x, label):  # type: ignore[no-untyped-def]
     """Take in one example: features `x` float64[D] of class `label`."""
     n = head.examples[label]
     mean, weight, u = head.mean[label], head.weight[label], head.direction
     d = len(x)
     if n == 0.0:
+        head.nearest[0] = 0.0
         mean[:] = x
         _times_precision(head.precision, x, weight)
     else:
         for i in range(d):
             x[i] -= mean[i]
         _times_precision(head.precision, x, u)
+        head.nearest[0] = _nearest(head, x, u, label)
         step = 1.0
         if len(head.precision) > 0:
             norm = (n + 1.0) / n

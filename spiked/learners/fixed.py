@@ -28,6 +28,7 @@ from spiked.learners.contract import (
     silent_cues,
 )
 from spiked.learners.discriminant import (
+    PASSING,
     Discriminant,
     grow_discriminant,
     learn_example,
@@ -200,5 +201,5 @@ class FixedLearner(StateMixin):
     def arrays(self) -> dict[str, NDArray]:
         """All that the future depends on, by name."""
         arrays: dict[str, NDArray] = {"net.weight": self.net.weight} | self.dynamics()
-        arrays |= {f"head.{k}": v for k, v in self.head._asdict().items() if k != "direction"}
+        arrays |= {f"head.{k}": v for k, v in self.head._asdict().items() if k not in PASSING}
         return arrays

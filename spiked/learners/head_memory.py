@@ -7,9 +7,9 @@ data still do not. Predictions are the live network's alone, or (`vote`) the mea
 A step costs an inference more for each copy while the stream learns, and nothing while it does not, unless they vote; a
 window costs the head one example more for each; the memory is the dynamics of the copies (the weights are shared).
 
-Drift: the margins before learning are watched (`margin_alarm`). When they fall beyond chance, the statistics count for
-`FADE` of what they did (`discriminant.fade`): predictions stay as they are, and what comes now weighs the more. That
-costs nothing to speak of.
+Drift: how far each example lies from all classes is watched (`distance_alarm`). When that rises beyond chance, the
+statistics count for `FADE` of what they did (`discriminant.fade`): predictions stay as they are, and what comes now
+weighs the more. That costs nothing to speak of.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from spiked.learners.contract import CLOSE, NO_VALUES, UNLABELLED, Cues, Readouts, Steps, check_inputs, silent_cues
 from spiked.learners.copies import Warp, warp_steps, warp_table
 from spiked.learners.discriminant import Discriminant, fade
+from spiked.learners.distance_alarm import DistanceAlarm
 from spiked.learners.fixed import FixedLearner
 from spiked.learners.lif import Lif
-from spiked.learners.margin_alarm import MarginAlarm
 from spiked.learners.state import StateMixin
 from spiked.learners.windows import join_readouts, windows
 
@@ -44,7 +44,7 @@ class HeadMemoryLearner(StateMixin):
     size : width, height and planes of the sensor's grid.
     warps : of the copies; none: no copies.
     vote : the copies predict too.
-    drift : watches the margins; None: nobody does.
+    drift : watches distances; None: nobody does.
     """
 
     rate = 0.0
@@ -54,7 +54,7 @@ class HeadMemoryLearner(StateMixin):
         live: FixedLearner,
         size: tuple[int, int, int],
         warps: Sequence[Warp] = (),
-        drift: MarginAlarm | None = None,
+        drift: DistanceAlarm | None = None,
         vote: bool = False,
     ) -> None:
         if size[0] * size[1] * size[2] != live.n_in:
@@ -135,9 +135,11 @@ class HeadMemoryLearner(StateMixin):
         label = int(said.labels[-1])
         if label == UNLABELLED:
             return
-        self._judge(said, label)
-        for each in (self.live, *self.copies):
-            each.teach(label)
+        known = float(self.head.examples[label])
+        self.live.teach(label)
+        self._judge(known)
+        for copy in self.copies:
+            copy.teach(label)
 
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest."""
@@ -156,16 +158,15 @@ class HeadMemoryLearner(StateMixin):
         finally:
             self._lags = lags
 
-    def _judge(self, said: Readouts, label: int) -> None:
-        """Hold the prediction at a window's end against its label; let the past go if it was surer before."""
+    def _judge(self, known: float) -> None:
+        """Look how odd the example was that the head has just taken in, of a class of which it had `known` so many."""
         if self.drift is None:
             return
-        known = self.head.examples[label]
         if not known:
-            self.drift.begin_anew()  # with a class more the task is harder than it was
+            self.drift.begin_anew()  # with a class more all is nearer to one
         if known < LEAST_EXAMPLES * (1 + len(self.copies)):
             return  # of a new class little is known: that is no drift
-        if self.drift.judge(said.scores[-1], label):
+        if self.drift.judge(float(self.head.nearest[0])):
             fade(self.head, FADE)
 
     def _catch_up(self) -> None:

@@ -35,7 +35,7 @@ from spiked.learners.contract import (
     check_range,
     silent_cues,
 )
-from spiked.learners.discriminant import Discriminant, grow_discriminant, make_discriminant
+from spiked.learners.discriminant import PASSING, Discriminant, grow_discriminant, make_discriminant
 from spiked.learners.lif import Lif, LifState, make_lif_state, rest_lif
 from spiked.learners.spike_traces import SpikeTraces, make_traces
 from spiked.learners.state import StateMixin
@@ -221,5 +221,5 @@ class StdpLearner(StateMixin):
         arrays |= {f"state.{k}": v for k, v in self._state._asdict().items()}
         arrays |= {f"pairs.{k}": v for k, v in self._pairs._asdict().items() if k not in DERIVED}
         arrays |= {f"memory.{k}": v for k, v in self._memory._asdict().items() if k != "said"}
-        arrays |= {f"head.{k}": v for k, v in self.head._asdict().items() if k != "direction"}
+        arrays |= {f"head.{k}": v for k, v in self.head._asdict().items() if k not in PASSING}
         return arrays

@@ -13,13 +13,13 @@ from spiked.io.binner import BinnerSpec
 from spiked.io.events import Geometry
 from spiked.learners.cascade import Cascade
 from spiked.learners.copies import drawn_warps, neighbours
+from spiked.learners.distance_alarm import DistanceAlarm
 from spiked.learners.fixed import FixedLearner, FixedSpec
 from spiked.learners.gradient import GradientLearner
 from spiked.learners.gradient_spec import GradientSpec
 from spiked.learners.head_memory import HeadMemoryLearner
 from spiked.learners.lif import LayerSpec, Lif, layer_weight, make_lif
 from spiked.learners.local_fields import local_fields
-from spiked.learners.margin_alarm import MarginAlarm
 from spiked.learners.memory import MemoryLearner
 from spiked.learners.methods import Method
 from spiked.learners.novelty import Novelty
@@ -170,7 +170,7 @@ def _remembering(learner: FixedLearner, stream: Stream) -> FixedLearner | HeadMe
         warps = [warp for px in memory.copies_px for warp in neighbours(grid.width, grid.height, px)]
         draws = np.random.default_rng([stream.network.seed, 0xC0B1E5])  # apart from those of the weights
         warps += drawn_warps(draws, grid.width, grid.height, memory.copies_drawn)
-    drift = MarginAlarm() if "drift" in memory.methods else None
+    drift = DistanceAlarm() if "drift" in memory.methods else None
     size = grid.width, grid.height, grid.planes
     return HeadMemoryLearner(learner, size, warps, drift, memory.copies_vote and bool(warps))
 
