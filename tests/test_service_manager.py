@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,10 +157,18 @@ import sys
 from spiked.service import daemon
 from spiked.service.cli import main
 warm, daemon.warm_up = daemon.warm_up, lambda c: (warm(c), setattr(daemon.Pipeline, "handle", fault))
-def fault(self, frames, arrived):
+def fault(self, *_):
     raise RuntimeError("on purpose")
 sys.exit(main(["run", sys.argv[1]]))
 """
+
+
+def keep_sending(live: Live, over: threading.Event) -> None:
+    """Messages, more of them before the loop could find that none waits."""
+    sender = Sender("cam0", CAM0, 1)
+    with live.push() as push:
+        while not over.wait(0.002):
+            push.send_multipart(sender.reset(0))
 
 
 def test_the_watchdog_starves_while_messages_wait_and_none_is_settled(named: Manager, tmp_path: Path) -> None:
@@ -170,21 +179,17 @@ def test_the_watchdog_starves_while_messages_wait_and_none_is_settled(named: Man
     )
     try:
         named.hear_of("WATCHDOG")
-        push, sender = live.push(), Sender("cam0", CAM0, 1)
-
-        def taken(n: int) -> bool:
-            push.send_multipart(sender.reset(0))  # more come before the poll is over
-            return live.metric("spiked_messages_rejected_total", reason="internal") >= n
-
-        wait_for(lambda: taken(2), "faults are counted")
+        over = threading.Event()
+        flood = threading.Thread(target=keep_sending, args=(live, over), daemon=True)
+        flood.start()
+        wait_for(lambda: live.metric("spiked_messages_rejected_total", reason="internal") > 2, "faults are counted")
         named.waiting()
         stalled = live.metric("spiked_progress_age_seconds")
-        end = time.monotonic() + 4 * WATCHDOG_S
-        while time.monotonic() < end:
-            taken(0)
+        wait_for(lambda: live.metric("spiked_progress_age_seconds") > stalled + 4 * WATCHDOG_S, "it stands still")
         assert not [s for s in named.waiting() if "WATCHDOG" in s], "the loop comes round, but nothing is done"
-        assert live.metric("spiked_progress_age_seconds") >= stalled + 4 * WATCHDOG_S
         assert live.ask(do="status")["ok"]
+        over.set()
+        flood.join(20)
         assert named.hear_of("WATCHDOG"), "nothing waits any more"
     finally:
         live.__exit__()
