@@ -30,6 +30,7 @@ EVENTS = 100_000  # of one run of either sender
 def test_every_block_that_is_meant_to_be_run_is_there() -> None:
     assert set(BLOCKS) == {
         "demo", "test", "minimal-config", "python-sender", "python-target", "c-sender", "c-build",
+        "service-install", "service-watch",
     }  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def test_two_commands_set_everything_up() -> None:
         assert venv == "python3 -m venv .venv" and run == f".venv/bin/{last}"
         extra = re.fullmatch(r"\.venv/bin/pip install '\.\[(\w+)\]'", install)
         assert extra is not None and extra[1] in extras
-    assert README.count("-m venv") == 2
+    assert README.count("python3 -m venv .venv") == 2
 
 
 def commands_of(page: Path) -> list[str]:
