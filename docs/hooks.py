@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PAGES_ELSEWHERE = {"../README.md": "index.md", "../CHANGELOG.md": "changelog.md"}
-"""Files outside docs/ whose content is a page of the site."""
+PAGES_ELSEWHERE = {"../CHANGELOG.md": "changelog.md"}
+"""Files outside docs/ that are pages of the site all the same."""
 
 _FENCES = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 _LEAVES = re.compile(r"!?\[((?:[^\[\]]|\[[^\]]*\])*)\]\((\.\./[^)\s#]+)(#[^)\s]*)?\)")

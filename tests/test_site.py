@@ -34,7 +34,7 @@ def test_links_out_of_docs_lead_to_the_repository_or_become_text(hooks: ModuleTy
     assert hooks.relink(page, None) == "`a`, [b](wire.md#y), [c](https://c.org), ![d](img/d.png), why [e]"
     there = hooks.relink(page, "https://forge.org/us/spiked/")
     assert "[`a`](https://forge.org/us/spiked/blob/main/configs/a.toml#x)" in there and "blob/main/e/e.py" in there
-    assert hooks.relink("[r](../README.md#read-on) [c](../CHANGELOG.md)", None) == "[r](index.md) [c](changelog.md)"
+    assert hooks.relink("[r](../README.md#read-on) [c](../CHANGELOG.md)", None) == "r [c](changelog.md)"
     code = "```md\n[x](../y)\n```\n"
     assert hooks.relink(code + "[x](../y)", None) == code + "x"
 
