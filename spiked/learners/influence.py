@@ -212,49 +212,39 @@ def _bring_row(net, inf, layer, i):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def row_events(net, inf, layer, rows, counts, n_rows):  # type: ignore[no-untyped-def]
-    """Events of weight `counts` at inputs `rows` (the first `n_rows`); comes before this step's `accumulate`."""
+def take_rows(net, inf, layer, rows, counts, n_rows, membrane):  # type: ignore[no-untyped-def]
+    """Events of weight `counts` at inputs `rows` (the first `n_rows`); after `bring_rows`, before `accumulate`.
+
+    Each row of the weights as they stand now, the lazy part included, goes to the membranes, times its count; then the
+    event is taken off it. A row at a time, so that it comes from memory once.
+    """
     n = net.sizes[layer + 1]
     a, x0, w0 = net.u_at[layer], inf.x_at[layer], net.w_at[layer]
     hidden = layer + 1 < len(net.threshold)
     power = inf.power[layer, inf.now[layer], 0]
+    k1, k2 = inf.lazy_filtered[a : a + n], inf.lazy_trace[a : a + n]
     pull_weight, pull_filtered = inf.pull_weight[a : a + n], inf.pull_filtered[a : a + n]
     for k in range(n_rows):
-        i = rows[k]
-        entry, at = x0 + i, w0 + i * n
-        inf.event[0] = counts[k] / power
-        d = inf.event[0]  # in the type of the weights, so that a row is one pass in that type
-        weight = net.weight[at : at + n]
-        for j in range(n):
-            weight[j] -= d * pull_weight[j]
-        if hidden:
-            filtered = inf.filtered[at : at + n]
-            for j in range(n):
-                filtered[j] -= d * pull_filtered[j]
-        inf.xhat[entry] += d
-        inf.last[entry] = inf.clock[0]
-
-
-@inlined
-def add_rows(net, inf, layer, rows, counts, n_rows, membrane):  # type: ignore[no-untyped-def]
-    """Add rows of the weights as they stand now, the lazy part included, times `counts`; after `bring_rows`."""
-    n = net.sizes[layer + 1]
-    a, x0, w0 = net.u_at[layer], inf.x_at[layer], net.w_at[layer]
-    hidden = layer + 1 < len(net.threshold)
-    k1, k2 = inf.lazy_filtered[a : a + n], inf.lazy_trace[a : a + n]
-    for k in range(n_rows):
         i, x = rows[k], counts[k]
-        at = w0 + i * n
-        inf.event[0] = inf.xhat[x0 + i]
-        xhat = inf.event[0]  # in the type of the weights
+        entry, at = x0 + i, w0 + i * n
+        inf.event[0] = inf.xhat[entry]
+        xhat = inf.event[0]  # in the type of the weights, so that a row is one pass in that type
+        inf.event[0] = x / power
+        d = inf.event[0]
         weight = net.weight[at : at + n]
         if hidden:
             filtered = inf.filtered[at : at + n]
             for j in range(n):
                 membrane[j] += x * ((weight[j] - filtered[j] * k1[j]) - xhat * k2[j])
+            for j in range(n):
+                filtered[j] -= d * pull_filtered[j]
         else:
             for j in range(n):
                 membrane[j] += x * (weight[j] - xhat * k2[j])
+        for j in range(n):
+            weight[j] -= d * pull_weight[j]
+        inf.xhat[entry] += d
+        inf.last[entry] = inf.clock[0]
 
 
 @inlined

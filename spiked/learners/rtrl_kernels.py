@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spiked.learners.contract import CLOSE, UNLABELLED
 from spiked.learners.dynamics import copy, fire, integrate, integrate_spikes, leak, next_step
 from spiked.learners.feedback import SYMMETRIC, send_down
-from spiked.learners.influence import accumulate, add_rows, bring_rows, forget, row_events, settle, tick
+from spiked.learners.influence import accumulate, bring_rows, forget, settle, take_rows, tick
 from spiked.learners.jit import inlined, kernel
 from spiked.learners.objectives import membrane_error
 from spiked.learners.surrogates import surrogate_row
@@ -157,16 +157,14 @@ def run_steps(  # type: ignore[no-untyped-def]
                 indices, counts = steps.indices[lo:hi], steps.counts[lo:hi]
                 if learn:
                     bring_rows(net, inf, 0, indices, hi - lo)
-                    add_rows(net, inf, 0, indices, counts, hi - lo, u)
-                    row_events(net, inf, 0, indices, counts, hi - lo)
+                    take_rows(net, inf, 0, indices, counts, hi - lo, u)
                 else:
                     integrate(net, state, 0, indices, counts, hi - lo, 0)
             elif learn:
                 below = state.spiked[net.u_at[layer - 1] : net.u_at[layer]]
                 n_below = state.n_spiked[layer - 1]
                 bring_rows(net, inf, layer, below, n_below)
-                add_rows(net, inf, layer, below, inf.ones, n_below, u)
-                row_events(net, inf, layer, below, inf.ones, n_below)
+                take_rows(net, inf, layer, below, inf.ones, n_below, u)
             else:
                 integrate_spikes(net, state, layer, layer - 1)
             fire(net, state, layer)
