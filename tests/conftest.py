@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("spiked", deadline=None)  # machines are shared, and the first example may have to compile
+settings.load_profile("spiked")
 
 ROOT = Path(__file__).resolve().parent.parent
 

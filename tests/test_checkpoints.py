@@ -168,6 +168,22 @@ def test_opening_sweeps_temporary_files_and_nothing_else(tmp_path: Path, caplog:
     assert len(caplog.records) == 2
 
 
+@pytest.mark.parametrize(("orphan", "with_json", "stays"), [(1, False, False), (9, True, False), (9, False, True)])
+def test_arrays_alone_are_removed_where_a_save_explains_them(
+    tmp_path: Path, orphan: int, with_json: bool, stays: bool
+) -> None:
+    """Older than all others: it was being pruned. Beside a temporary JSON: being saved. Else its JSON was lost."""
+    store = CheckpointStore(tmp_path, keep=2)
+    names = [store.save(small(k), {}).name for k in range(4)]
+    name = f"{orphan:06d}-20260102T030405Z"
+    (tmp_path / f"{name}.safetensors").write_bytes(b"x")
+    if with_json:
+        (tmp_path / f".{name}.json.tmp").write_bytes(b"x")
+    again = CheckpointStore(tmp_path)
+    assert again.names() == names[-2:]
+    assert [f for f in files(tmp_path) if name in f] == ([f"{name}.safetensors.damaged"] if stays else [])
+
+
 def test_describe(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     with pytest.raises(CheckpointError, match="no checkpoint"):

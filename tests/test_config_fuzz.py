@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spiked.service.configfile import ConfigError, load_config, parse_config
@@ -29,7 +29,6 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [*([at] if at else []), *(p for key, v in inside for p in places(v, (*at, key)))]
 
 
-@settings(deadline=None)  # some of them build a network
 @given(data=st.data())
 def test_mutated_configurations_are_refused_in_one_line_or_can_be_used(data: st.DataObject) -> None:
     raw = tomllib.loads(data.draw(st.sampled_from(CONFIGS)).read_text())

@@ -276,7 +276,7 @@ def test_a_taken_port_is_one_line(live: Live, tmp_path: Path, text: str) -> None
         second.start()
     assert (
         second.log().strip().splitlines()[-1]
-        == f"spiked run: {live.ingest}: cannot listen there: Address already in use"
+        == f"spiked run: {live.ingest}: cannot listen there: Address already in use; see docs/first-run.md#ports"
     )
     second.__exit__()
 
@@ -376,20 +376,3 @@ def test_an_unwritable_cache_means_uncached(tmp_path: Path) -> None:
     env = {**os.environ, "SPIKED_CACHE_DIR": str(blocked / "below")}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "None 1.0"
-
-
-def test_the_service_manager_is_told_and_logs_can_be_json(tmp_path: Path, text: str) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(30)
-        env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
-        with Live(tmp_path / "d", '[daemon]\nlog_format = "json"\n' + text, env=env) as live:
-            assert [manager.recv(64) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
-            assert live.stop() == 0
-            said = manager.recv(64)
-            while said == b"WATCHDOG=1":
-                said = manager.recv(64)
-            assert said == b"STOPPING=1"
-    lines = [json.loads(line) for line in live.log().splitlines()]
-    assert {"time", "level", "logger", "message"} <= set(lines[0])
-    assert any(line["message"].startswith("ready: events to") for line in lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def test_it_runs_and_its_code_follows_from_what_it_says(tmp_path: Path) -> None:
     assert {line.split()[1] for line in lines if line.startswith("fault")} <= {"ports"}
     assert said.returncode == int(any(line.startswith("fault") for line in lines))
     areas = {line.split()[1] for line in lines}
-    assert areas == {"versions", "extras", "cpu", "memory", "cache", "state", "ports", "cameras", "clock"}
+    assert areas == {"versions", "wheels", "extras", "cpu", "memory", "cache", "state", "ports", "cameras", "clock"}
     assert not (tmp_path / "state").exists(), "looking makes nothing"
 
 
@@ -43,9 +44,9 @@ def test_json_says_the_same(tmp_path: Path) -> None:
     told = json.loads(said.stdout)
     assert set(told) == {"ok", "findings"} and told["ok"] is (said.returncode == 0)
     for f in told["findings"]:
-        assert (
-            set(f) == {"area", "state", "said"} and f["said"] and "\n" not in f["said"] and not f["said"].endswith(".")
-        )
+        assert set(f) == {"area", "state", "said", "see"}
+        assert f["said"] and "\n" not in f["said"] and not f["said"].endswith(".")
+        assert f["see"] == ("" if f["state"] == "ok" else f"docs/first-run.md#{f['area']}")
     said_of = {f["said"].split()[0] for f in told["findings"] if f["area"] == "versions"}
     assert {"spiked", "python", "numpy", "numba", "llvmlite", "pyzmq"} <= said_of
 
@@ -115,3 +116,40 @@ def test_cameras_are_told_by_vendor_and_product(
         assert f"{vendor}:{product}" in said[0].said and "udev rule" in said[0].said
     else:
         assert said[0].said.startswith("none found")
+
+
+@pytest.mark.parametrize(
+    ("machine_", "bits", "libc", "lacks"),
+    [
+        ("x86_64", 64, ("glibc", "2.36"), ""),
+        ("aarch64", 64, ("glibc", "2.41"), ""),
+        ("armv7l", 32, ("glibc", "2.36"), "python of 32 bits on armv7l"),
+        ("aarch64", 32, ("glibc", "2.36"), "python of 32 bits on aarch64"),  # a 64-bit kernel under a 32-bit system
+        ("riscv64", 64, ("glibc", "2.41"), "riscv64: Numba"),
+        ("aarch64", 64, ("", ""), "no glibc (Alpine, musl)"),
+        ("aarch64", 64, ("glibc", "2.24"), "glibc 2.24: NumPy and Numba come ready-made for 2.28 or later"),
+    ],
+)
+def test_missing_wheels_are_explained(
+    machine_: str, bits: int, libc: tuple[str, str], lacks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    (found,) = machine.wheels(machine_, bits, libc)
+    assert found.state == ("note" if lacks else "ok") and found.said.startswith(lacks)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (found,) = machine.wheels(machine_, bits, libc)
+    assert found.state == ("fault" if lacks else "ok"), "without them, Numba is not there either"
+
+
+def test_a_cache_of_somebody_else_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kernels-0").mkdir()
+    uid = os.getuid()
+    monkeypatch.setattr("os.getuid", lambda: uid + 1)
+    assert cmd_doctor._unusable(tmp_path).endswith(f"belongs to uid {uid}, and machine code of others is not run")
+
+
+def test_the_page_that_helps_has_a_section_for_each_area(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parent.parent / machine.HELP).read_text()
+    headings = re.findall(r"^## (\w+)$", page, re.MULTILINE)
+    areas = dict.fromkeys(f["area"] for f in json.loads(doctor(tmp_path, "--json").stdout)["findings"])
+    assert headings == list(areas)

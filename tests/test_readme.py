@@ -30,19 +30,20 @@ EVENTS = 100_000  # of one run of either sender
 def test_every_block_that_is_meant_to_be_run_is_there() -> None:
     assert set(BLOCKS) == {
         "demo", "test", "minimal-config", "python-sender", "python-target", "c-sender", "c-build",
+        "service-install", "service-watch",
     }  # fmt: skip
 
 
 def test_two_commands_set_everything_up() -> None:
     """Each from nothing, in a fresh environment, on a line of its own; the extras that they name exist."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for name, last in (("demo", "spiked demo"), ("test", "pytest")):
+    for name, last in (("demo", "spiked demo"), ("test", "pytest -n 2 --dist loadfile")):
         (line,) = BLOCKS[name].splitlines()
         venv, install, run = line.split(" && ")
         assert venv == "python3 -m venv .venv" and run == f".venv/bin/{last}"
         extra = re.fullmatch(r"\.venv/bin/pip install '\.\[(\w+)\]'", install)
         assert extra is not None and extra[1] in extras
-    assert README.count("-m venv") == 2
+    assert README.count("python3 -m venv .venv") == 2
 
 
 def commands_of(page: Path) -> list[str]:

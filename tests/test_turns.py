@@ -14,7 +14,7 @@ from spiked.io.sender import Sender
 from spiked.service.configfile import parse_config
 from spiked.service.knowledge import capture, restore
 from spiked.service.pipeline import Pipeline
-from spiked.service.position import REPLACED
+from spiked.service.position import REPLACED, WINDOW
 
 CONFIG: dict[str, Any] = {
     "network": {"layers": [{"neurons": 10, "threshold": 0.6}], "classes": ["a", "b"]},
@@ -83,6 +83,30 @@ def test_what_is_sent_again_counts_once(again: list[int]) -> None:
     assert like.stats.lost == 0 and like.stats.events == cam.stats.events == 100
     for name, array in cam.learner.state().items():
         assert np.array_equal(array, like.learner.state()[name]), name
+
+
+@given(st.permutations(range(12)))
+def test_numbers_in_any_order_are_taken_once(order: list[int]) -> None:
+    """Heartbeats of one moment, so that only their numbers tell them apart."""
+    pipeline, s = Pipeline(parse_config(CONFIG)), sender(1)
+    messages = [s.events(make_events([], [], [], []), 10_000) for _ in range(12)]
+    for k in order:
+        pipeline.handle(messages[k])
+    position = pipeline.streams["cam0"].position
+    assert pipeline.wire.refused == 0 and position.restarts == 0 and position.next_seq == 12
+    for k in order:
+        if k:
+            pipeline.handle(messages[k])
+    assert refused(pipeline) == {"seq": 11}
+
+
+def test_what_comes_too_late_is_refused() -> None:
+    pipeline, s = Pipeline(parse_config(CONFIG)), sender(1)
+    messages = [s.events(make_events([], [], [], []), 10_000) for _ in range(WINDOW + 3)]
+    for k in (0, WINDOW + 1, 1, WINDOW + 2, 2, 3):  # of the last 64 at each moment: 1 is too late, 2 too
+        pipeline.handle(messages[k])
+    assert refused(pipeline) == {"seq": 2}
+    assert pipeline.streams["cam0"].stats.lost == WINDOW
 
 
 def test_losses_are_counted_as_before_while_others_repeat() -> None:

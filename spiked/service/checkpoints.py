@@ -204,13 +204,15 @@ class CheckpointStore:
     def _sweep(self) -> None:
         """Remove what an interrupted save left. Arrays whose JSON is gone though it was written are set aside."""
         listed = self._listed()
+        oldest = min(map(counter, self.names()), default=0)
         for file in listed:
             name = Path(file.removesuffix(TEMPORARY)).stem.lstrip(".")
             if not NAME.fullmatch(name):
                 continue
             alone = file == name + DATA and name + JSON not in listed
-            between = alone and _temporary(Path(name + JSON)).name in listed  # the save ended between its two renames
-            if file.endswith(TEMPORARY) or between:
+            saving = alone and _temporary(Path(name + JSON)).name in listed  # it ended between its two renames
+            pruning = alone and counter(name) < oldest  # it ended between its two removals
+            if file.endswith(TEMPORARY) or saving or pruning:
                 log.info("%s: left by an interrupted save, removed", self.directory / file)
                 _try(self.directory / file, lambda path: path.unlink(missing_ok=True))
             elif alone:

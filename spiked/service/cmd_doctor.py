@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from spiked.service.cli_text import example
-from spiked.service.machine import Finding, cameras, clock, memory, ports, processor
+from spiked.service.machine import Finding, cameras, clock, memory, ports, processor, wheels
 
 EXAMPLES = """\
   spiked doctor
@@ -50,16 +50,16 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         import json
 
-        print(json.dumps({"ok": not fault, "findings": [f._asdict() for f in findings]}))
+        print(json.dumps({"ok": not fault, "findings": [{**f._asdict(), "see": f.see} for f in findings]}))
         return int(fault)
     for f in findings:
-        print(f"{f.state:<5} {f.area:<8} {f.said}")
+        print(f"{f.state:<5} {f.area:<8} {f.said}" + (f"; see {f.see}" if f.see else ""))
     return int(fault)
 
 
 def examine() -> Iterator[Finding]:
     """Everything, in the order in which it is told."""
-    for look in (versions, extras, processor, memory, kernel_cache, state_dir, ports, cameras, clock):
+    for look in (versions, wheels, extras, processor, memory, kernel_cache, state_dir, ports, cameras, clock):
         yield from look()
 
 
@@ -119,9 +119,7 @@ def kernel_cache() -> Iterator[Finding]:
         yield Finding("cache", "note", f"kernels are compiled at every start: {error}; set SPIKED_CACHE_DIR")
         return
     if jit.CACHE_DIR is None:
-        yield Finding(
-            "cache", "note", f"{root} cannot be written: kernels are compiled at every start; set SPIKED_CACHE_DIR"
-        )
+        yield Finding("cache", "note", f"{_unusable(root)}: kernels are compiled at every start; set SPIKED_CACHE_DIR")
         return
     kept = [p for p in root.iterdir() if p.name.startswith("kernels-")]
     size = sum(p.stat().st_size for k in kept for p in k.rglob("*") if p.is_file())
@@ -131,6 +129,17 @@ def kernel_cache() -> Iterator[Finding]:
         f"{root}: {size / 1e6:.1f} MB in {len(kept)} versions of the kernels"
         + ("; older ones may be deleted" if old else ""),
     )  # fmt: skip
+
+
+def _unusable(root: Path) -> str:
+    """Why a folder does not do for compiled kernels."""
+    nearest = next(p for p in (root, *root.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        return f"{root}: {nearest} is no folder"
+    own = [p for p in (nearest, *nearest.glob("kernels-*")) if p.stat().st_uid != os.getuid()]
+    if own and os.access(nearest, os.W_OK):
+        return f"{own[-1]} belongs to uid {own[-1].stat().st_uid}, and machine code of others is not run"
+    return f"{root}: {nearest} cannot be written"
 
 
 def state_dir() -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from spiked.service.cli_errors import RunError, UsageError
 from spiked.service.cli_text import example
@@ -35,11 +36,16 @@ def run(args: argparse.Namespace) -> int:
     from spiked.service.daemon import Daemon, StateDirError
     from spiked.service.knowledge import KnowledgeError
     from spiked.service.log import set_up
+    from spiked.service.machine import HELP
 
     set_up(config.daemon.log_level, config.daemon.log_format)
     try:
-        return Daemon(config).run()
-    except (EndpointError, StateDirError, CheckpointError) as error:
+        return Daemon(config, Path(args.config).absolute()).run()
+    except EndpointError as error:
+        raise RunError(f"{error}; see {HELP}#ports") from None
+    except StateDirError as error:
+        raise RunError(f"{error}; see {HELP}#state") from None
+    except CheckpointError as error:
         raise RunError(str(error)) from None
     except (ConfigError, KnowledgeError) as error:
         raise UsageError(f"{args.config}: {error}") from None

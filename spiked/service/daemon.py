@@ -20,22 +20,24 @@ from pathlib import Path
 from typing import IO, Any
 
 import zmq
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from spiked.io.sink import Sink
 from spiked.io.source import Source
 from spiked.learners.jit import cache_is_cold
 from spiked.service.checkpoint_writer import CheckpointWriter
 from spiked.service.checkpoints import CheckpointStore
+from spiked.service.compiling import told_to_the_manager
 from spiked.service.config import Config
 from spiked.service.control import Control
 from spiked.service.http import HttpServer
 from spiked.service.knowledge import Absent, absent_streams, capture, restore
 from spiked.service.log import Decades
 from spiked.service.metrics import DaemonStats, SpikedCollector
-from spiked.service.notify import notify, watchdog_interval_s
+from spiked.service.notify import LifeSigns, notify
 from spiked.service.pipeline import Pipeline
 from spiked.service.prediction import Prediction
+from spiked.service.reload import reload
 from spiked.service.warmup import warm_up
 
 log = logging.getLogger("spiked.daemon")
@@ -44,7 +46,7 @@ BATCH_MESSAGES = 64
 """Messages taken before control and timers get their turn."""
 POLL_MS = 200
 STALL_S = 30.0
-"""A loop that has not come round for so long is not healthy."""
+"""A daemon that has made no progress for so long is not healthy."""
 STOP_S = 1.5
 """What stopping may take for the last checkpoint."""
 
@@ -63,18 +65,21 @@ class Daemon:
     Parameters
     ----------
     config : a checked configuration.
+    path : the file that it was read from, and is read from again on SIGHUP.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, path: Path | None = None) -> None:
+        self.config, self.path = config, path
         self.stats = DaemonStats()
         self.stopping = ""
+        self.reload_asked = False
+        self.next_checkpoint = float("inf")
         self.ready = False
         self.pipeline: Pipeline
         self.writer: CheckpointWriter
         self.store: CheckpointStore
         self._absent: Absent | None = None
-        self._progress = time.monotonic()
+        self._life: LifeSigns
         self._decades = Decades()
 
     def run(self) -> int:
@@ -112,7 +117,8 @@ class Daemon:
         if cache_is_cold():
             log.info("compiling the kernels: some 10 s, at the first start only")
         began = time.perf_counter()
-        warm_up(c)
+        with told_to_the_manager():
+            warm_up(c)
         self.stats.compile_seconds = time.perf_counter() - began
         loaded = self.store.load()
         if loaded is not None:
@@ -127,10 +133,14 @@ class Daemon:
         else:
             log.info("no checkpoint in %s: starting from nothing", self.store.directory)
         registry.register(SpikedCollector(self.pipeline, self.stats))
+        ProcessCollector(registry=registry)
         gc.collect()
         gc.freeze()  # what lives now lives on: collections need not look at it again
+        streams = list(self.pipeline.streams.values())
+        self._life = LifeSigns(lambda: sum(sum(s.stats.messages.values()) for s in streams), len(streams))
+        self.stats.progress_s = time.monotonic()
         self.ready = True
-        notify("READY=1")
+        notify("READY=1", "STATUS=ready")
         log.info(
             "ready: events to %s, predictions from %s, control at %s, http://%s:%d; kernels in %.1f s",
             c.ingest.endpoint, c.predictions.endpoint, c.control.endpoint, c.metrics.host, http.port,
@@ -144,12 +154,10 @@ class Daemon:
         poller = zmq.Poller()
         for item in (self.source.socket, self.sink.socket, self.control.socket, wake):
             poller.register(item, zmq.POLLIN)
-        watchdog_s = watchdog_interval_s()
-        next_checkpoint = time.monotonic() + self.config.checkpoint.every_s
-        next_watchdog = 0.0
+        self.next_checkpoint = time.monotonic() + self.config.checkpoint.every_s
         while not self.stopping:
             ready = dict(poller.poll(POLL_MS))
-            self._progress = now = time.monotonic()
+            now = time.monotonic()
             if wake in ready or wake.fileno() in ready:
                 with contextlib.suppress(BlockingIOError):
                     wake.recv(64)
@@ -157,14 +165,21 @@ class Daemon:
                 self.sink.follow_subscriptions()
             self.control.serve()
             self._follow_writer()
+            if self.reload_asked:
+                self.reload_asked = False
+                reload(self)
             if self.source.socket in ready:
                 self._take_messages()
-            if now >= next_checkpoint:
-                next_checkpoint = now + self.config.checkpoint.every_s
+            else:
+                self._progressed(now)
+            if now >= self.next_checkpoint:
+                self.next_checkpoint = now + self.config.checkpoint.every_s
                 self.checkpoint()
-            if watchdog_s is not None and now >= next_watchdog:
-                next_watchdog = now + watchdog_s
-                notify("WATCHDOG=1")
+
+    def _progressed(self, now_s: float) -> None:
+        """Nothing waited, or a message was settled: this alone is what the watchdog and ``/healthz`` call alive."""
+        self.stats.progress_s = now_s
+        self._life.progress(now_s)
 
     def _take_messages(self) -> None:
         """Take waiting messages, up to a batch."""
@@ -181,6 +196,7 @@ class Daemon:
                 log.exception("a message could not be handled: this is a fault of spiked")
                 continue
             self.publish(predictions)
+            self._progressed(arrived)
             if self.pipeline.wire.refused != before:
                 key = self.pipeline.wire.last_key
                 if n := self._decades(key):
@@ -221,7 +237,7 @@ class Daemon:
         return in_time and self.writer.failures == failed
 
     def _healthy(self) -> tuple[bool, str]:
-        behind = time.monotonic() - self._progress
+        behind = time.monotonic() - self.stats.progress_s
         if self.ready and behind > STALL_S:
             return False, f"stalled: no progress for {behind:.0f} s"
         return True, "alive" if self.ready else "starting"
@@ -232,7 +248,7 @@ class Daemon:
 
 @contextlib.contextmanager
 def _signals(daemon: Daemon) -> Iterator[socket.socket]:
-    """SIGINT and SIGTERM ask the loop to stop; yields the socket that wakes it."""
+    """SIGINT and SIGTERM ask the loop to stop, SIGHUP to read the configuration; yields the socket that wakes it."""
     receiver, sender = socket.socketpair()
     receiver.setblocking(False)
     sender.setblocking(False)
@@ -242,7 +258,15 @@ def _signals(daemon: Daemon) -> Iterator[socket.socket]:
         if first and not daemon.ready:  # compiling takes longer than stopping may
             raise _StoppedEarly
 
-    old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    terminal = os.isatty(2)
+
+    def hang_up(number: int, frame: Any) -> None:
+        if terminal and not os.isatty(2):  # it was closed, and nobody is there any more
+            stop(number, frame)
+        daemon.reload_asked = True
+
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hang_up}
+    old = {s: signal.signal(s, handler) for s, handler in handlers.items()}
     old_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     try:
         yield receiver

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import platform
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +23,23 @@ CAMERAS = {
 USB, VIDEO = Path("/sys/bus/usb/devices"), Path("/sys/class/video4linux")
 
 
+HELP = "docs/first-run.md"
+"""The page that helps; it has a section for each area."""
+OLDEST_GLIBC = (2, 28)
+"""Of the wheels that are needed."""
+
+
 class Finding(NamedTuple):
     """One thing that was looked at; a fault would stop the daemon."""
 
     area: str
     state: State
     said: str
+
+    @property
+    def see(self) -> str:
+        """Where help is, if any is needed."""
+        return "" if self.state == "ok" else f"{HELP}#{self.area}"
 
 
 def _first_line(path: str) -> str:
@@ -43,6 +56,29 @@ def _from(path: str, key: str) -> str:
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), "")
+
+
+def wheels(
+    machine: str = "", bits: int = 64 if sys.maxsize > 1 << 32 else 32, libc: tuple[str, str] | None = None
+) -> Iterator[Finding]:
+    """Look at whether pip finds all that is needed ready-made for this processor and C library."""
+    machine, (name, version) = machine or platform.machine(), libc or platform.libc_ver()
+    lacks = ""
+    if bits < 64:
+        lacks = f"python of {bits} bits on {machine}: NumPy, Numba and ZeroMQ come for 64 bits alone; a 64-bit system"
+    elif machine not in ("x86_64", "aarch64", "arm64", "AMD64"):
+        lacks = f"{machine}: Numba comes ready-made for x86_64 and aarch64 alone"
+    elif platform.system() == "Linux" and name != "glibc":
+        lacks = "no glibc (Alpine, musl): Numba comes ready-made for glibc alone; a Debian, or python:3.13-slim"
+    elif name == "glibc" and tuple(map(int, version.split(".")[:2])) < OLDEST_GLIBC:
+        lacks = f"glibc {version}: NumPy and Numba come ready-made for {'.'.join(map(str, OLDEST_GLIBC))} or later"
+    if lacks:
+        there = importlib.util.find_spec("numba") is not None
+        yield Finding("wheels", "note" if there else "fault", lacks)
+    else:
+        yield Finding(
+            "wheels", "ok", f"{machine}{f', glibc {version}' if version else ''}: all comes ready-made by pip"
+        )
 
 
 def processor() -> Iterator[Finding]:

@@ -5,6 +5,7 @@ The names are an interface (DESIGN section 5), and their label sets are closed.
 
 from __future__ import annotations
 
+import itertools
 import platform
 import time
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 import spiked
+from spiked.io import wire
+from spiked.io.wire import UNKNOWN
+from spiked.service.caretaker import REASONS
 from spiked.service.pipeline import Pipeline, Stream
 
 SILENT_MS = 10_000.0
@@ -37,6 +41,8 @@ class DaemonStats:
     checkpoint_seconds: float = 0.0
     checkpoint_time: float = 0.0
     rollbacks: dict[tuple[str, str], int] = field(default_factory=dict)
+    reloads: dict[str, int] = field(default_factory=lambda: {"ok": 0, "partly": 0, "refused": 0})
+    progress_s: float = field(default_factory=time.monotonic)  # when something was done last, or nothing waited
 
 
 class SpikedCollector(Collector):
@@ -91,7 +97,9 @@ class SpikedCollector(Collector):
             ):  # fmt: skip
                 for key, value in table.items():
                     family.add_metric([name, key], value)
-        for (name, reason), value in list(self.pipeline.wire.rejected.items()):
+        # Each count stands there from the start: a rate does not see the first of a series that begins with it
+        none = dict.fromkeys(itertools.product([*self.pipeline.streams, UNKNOWN], wire.REASONS), 0)
+        for (name, reason), value in (none | self.pipeline.wire.rejected).items():
             rejected.add_metric([name, reason], value)
         yield from (
             events, steps, lost, restarts, updates, clamped, unsent, shed, unlearnt, messages, dropped, predictions,
@@ -135,6 +143,7 @@ class SpikedCollector(Collector):
         silent = GaugeMetricFamily("spiked_silent_neurons", "Neurons without a spike for 10 s", labels=labels)
         norm = GaugeMetricFamily("spiked_weight_norm", "Frobenius norm of the weights", labels=labels)
         moved = GaugeMetricFamily("spiked_update_norm", "Norm of the change since the last scrape", labels=labels)
+        neurons = GaugeMetricFamily("spiked_neurons", "Neurons", labels=labels)
         threshold = GaugeMetricFamily("spiked_threshold_mean", "Mean firing threshold", labels=labels)
         for name, stream in self._streams():
             learner, s = stream.learner, stream.stats
@@ -146,6 +155,7 @@ class SpikedCollector(Collector):
             for layer in range(len(learner.net.threshold)):
                 key = [name, str(layer)]
                 n = int(u_at[layer + 1] - u_at[layer])
+                neurons.add_metric(key, n)
                 spikes.add_metric(key, int(total[layer]))
                 rate.add_metric(key, float(total[layer] - then[layer]) / n / seconds if seconds > 0 else 0.0)
                 window = SILENT_MS * 1000 / stream.dt_us
@@ -156,7 +166,7 @@ class SpikedCollector(Collector):
             for layer, (weight_norm, update_norm) in enumerate(stream.norms.look(learner)):
                 norm.add_metric([name, str(layer)], weight_norm)
                 moved.add_metric([name, str(layer)], update_norm)
-        yield from (spikes, rate, silent, norm, moved, threshold)
+        yield from (neurons, spikes, rate, silent, norm, moved, threshold)
 
     def _daemon(self) -> Iterator[Metric]:
         d = self.daemon
@@ -165,6 +175,7 @@ class SpikedCollector(Collector):
             ("checkpoint_age_seconds", "Since the last good checkpoint", age),
             ("checkpoint_bytes", "Size of the last checkpoint", float(d.checkpoint_bytes)),
             ("checkpoint_seconds", "Time to write the last checkpoint", d.checkpoint_seconds),
+            ("progress_age_seconds", "Since something was done, or nothing waited", time.monotonic() - d.progress_s),
             ("compile_seconds", "Time to compile or load all kernels at the start", d.compile_seconds),
             ("start_time_seconds", "Start of the daemon, since the UNIX epoch", d.started),
         ):
@@ -173,13 +184,18 @@ class SpikedCollector(Collector):
         for result, count in d.checkpoints.items():
             written.add_metric([result], count)
         rollbacks = CounterMetricFamily("spiked_rollbacks", "Returns to an older state", labels=["stream", "reason"])
-        for (name, reason), count in list(d.rollbacks.items()):
-            rollbacks.add_metric([name, reason], count)
+        counts = dict.fromkeys(itertools.product(self.pipeline.streams, ["request"]), 0) | d.rollbacks
         for name, stream in self._streams():
-            for reason, count in list(stream.care.rollbacks.items()) if stream.care else ():
-                rollbacks.add_metric([name, reason], count)
+            if stream.care:
+                done = dict.fromkeys(REASONS, 0) | stream.care.rollbacks
+                counts |= {(name, reason): count for reason, count in done.items()}
+        for (name, reason), count in counts.items():
+            rollbacks.add_metric([name, reason], count)
+        reloads = CounterMetricFamily("spiked_reloads", "Readings of the configuration by result", labels=["result"])
+        for result, count in d.reloads.items():
+            reloads.add_metric([result], count)
         build = GaugeMetricFamily(
             "spiked_build_info", "What runs here; always 1", labels=["version", "python", "machine"]
         )
         build.add_metric([spiked.__version__, platform.python_version(), platform.machine()], 1)
-        yield from (written, rollbacks, build)
+        yield from (written, rollbacks, reloads, build)

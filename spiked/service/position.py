@@ -20,6 +20,8 @@ MAX_WAITING = 4_000_000
 """Events of a stream that may wait for their step (52 MB): a watermark that stands still must not fill the memory."""
 REPLACED = 16
 """Senders that have been replaced and are still known; each start draws an epoch of 32 bits, and comes back never."""
+WINDOW = 64
+"""A number that comes late is taken if it has not been before, and lies no further back."""
 OUT_OF_TURN = ("epoch", "seq")
 """Refusals of messages whose numbers say nothing about those that are due."""
 
@@ -32,6 +34,7 @@ class Position:
     epoch : of the sender; None before its first message.
     next_seq : number that the next message should have.
     watermark_us : stream time before which nothing more is due.
+    taken : which of the `WINDOW` numbers before `next_seq` have been taken, a bit each, the latest first.
     rejected : messages refused since the last good one: their numbers are no losses.
     replaced : epochs of the senders before this one.
     restarts : how often a sender began anew.
@@ -42,7 +45,7 @@ class Position:
         self.stream, self.jitter_us, self.late = config.id, config.jitter_us, config.late
         self.max_leap_us = min(MAX_LEAP_US, MAX_LEAP_STEPS * dt_us)
         self.epoch: int | None = None
-        self.next_seq = 0
+        self.next_seq = self.taken = 0
         self.watermark_us = 0
         self.rejected = 0
         self.replaced: deque[int] = deque(maxlen=REPLACED)
@@ -50,7 +53,7 @@ class Position:
 
     def restarted(self, head: Header) -> bool:
         """Whether the sender began again: another epoch, or numbers from 0."""
-        return head.epoch != self.epoch or (head.seq == 0 and self.next_seq > 0)
+        return head.epoch != self.epoch or (head.seq == 0 and self._gone_by(0))
 
     def check_turn(self, head: Header) -> None:
         """Refuse a message of a sender that another has replaced, or one whose number has gone by.
@@ -64,8 +67,14 @@ class Position:
         """
         if head.seq and head.epoch != self.epoch and head.epoch in self.replaced:
             raise WireError("epoch", f"{head.epoch}, of a sender that another has replaced", self.stream)
-        if head.epoch == self.epoch and 0 < head.seq < self.next_seq:
-            raise WireError("seq", f"{head.seq} has gone by; the next is {self.next_seq}", self.stream)
+        if head.epoch == self.epoch and head.seq and self._gone_by(head.seq):
+            raise WireError(
+                "seq", f"{head.seq} was taken, or is too late; next is {self.next_seq}", self.stream
+            )
+
+    def _gone_by(self, seq: int) -> bool:
+        back = self.next_seq - 1 - seq
+        return back >= WINDOW or (back >= 0 and bool(self.taken >> back & 1))
 
     def leapt(self, message: Message) -> bool:
         """Whether the clock of a stream that has begun leapt; what is said of a far future is no leap."""
@@ -130,7 +139,7 @@ class Position:
                     self.replaced.append(self.epoch)
             if epoch in self.replaced:
                 self.replaced.remove(epoch)
-            self.epoch, self.next_seq = epoch, 0
+            self.epoch, self.next_seq, self.taken = epoch, 0, 0
         self.watermark_us = 0
 
     def refused(self, reason: str) -> None:
@@ -139,7 +148,12 @@ class Position:
 
     def follow(self, seq: int) -> int:
         """Take note of a good message's number; returns how many were lost before it."""
-        lost = max(0, seq - self.next_seq - self.rejected)
+        ahead = seq + 1 - self.next_seq
+        if ahead <= 0:  # late: it has been counted as lost
+            self.taken |= 1 << -ahead
+            return 0
+        lost = max(0, ahead - 1 - self.rejected)
+        self.taken = (self.taken << min(ahead, WINDOW) | 1) & (1 << WINDOW) - 1
         self.next_seq, self.rejected = seq + 1, 0
         return lost
 
@@ -149,11 +163,11 @@ class Position:
 
     def state(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
-        names = ("epoch", "next_seq", "watermark_us", "rejected", "restarts")
+        names = ("epoch", "next_seq", "taken", "watermark_us", "rejected", "restarts")
         return {name: getattr(self, name) for name in names} | {"replaced": list(self.replaced)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`; keys that are not the position's are left alone."""
-        self.epoch, self.next_seq = state["epoch"], state["next_seq"]
+        self.epoch, self.next_seq, self.taken = state["epoch"], state["next_seq"], state.get("taken", 0)
         self.watermark_us, self.rejected = state["watermark_us"], state["rejected"]
         self.restarts, self.replaced = state.get("restarts", 0), deque(state.get("replaced", ()), REPLACED)
