@@ -68,9 +68,7 @@ class Position:
         if head.seq and head.epoch != self.epoch and head.epoch in self.replaced:
             raise WireError("epoch", f"{head.epoch}, of a sender that another has replaced", self.stream)
         if head.epoch == self.epoch and head.seq and self._gone_by(head.seq):
-            raise WireError(
-                "seq", f"{head.seq} was taken, or is too late; next is {self.next_seq}", self.stream
-            )
+            raise WireError("seq", f"{head.seq} was taken, or is too late; next is {self.next_seq}", self.stream)
 
     def _gone_by(self, seq: int) -> bool:
         back = self.next_seq - 1 - seq
