@@ -18,10 +18,17 @@ below that, the filters of the layers further up are left out (they do not facto
 
 What collects the descent is the weights themselves: learning at every step is ``W = stored - xhat G``, exact without
 ever touching a row whose input is silent. The powers of beta are kept in range by origins: every few time constants a
-new one begins, with sums of its own, and the older ones run on for as long as a row refers to them. A row comes to the
-present origin with its next event; one that stays silent is let go when its origin's turn comes again. So no step has
-to go through all rows. The running sums are float64. (`eligibility` has the form that gathers a window's gradient, for
-any neuron.)
+new one begins, with sums of its own. A row comes to the present origin with its next event; one that stays silent is
+let go when its origin's turn comes again. So no step has to go through all rows.
+
+Nor do the sums since an older origin have to be run on: with ``R`` the steps from it to the present one, and what was
+summed up to there (``*``), they follow from the sums since the present one::
+
+    Q = Q* + (beta/kappa)^R Q_now                G = G* + beta^R G_now
+    K1 = K1* + kappa^R K1_now                    K2 = K2* + Q* kappa^R K1_now + beta^R K2_now
+
+`see` writes them out where a row that refers to that origin asks, once a step at most. The running sums are float64.
+(`eligibility` has the form that gathers a window's gradient, for any neuron.)
 """
 
 from __future__ import annotations
@@ -50,16 +57,20 @@ class Influence(NamedTuple):
     last : int64[sum n_in]; clock at each row's last event.
     origin : int64[sum n_in]; which of the B origins each row refers to.
     now : int64[L]; the present origin of each layer.
-    n_rows : int64[L, B]; rows that refer to each.
     filtered : float[...]; F of the hidden layers.
-    g : float64[B, sum n]; G of the output layer, Q of the others, since each origin.
-    k1, k2 : float64[B, sum n]; K1, K2 of the hidden layers.
+    g : float64[B, sum n]; G of the output layer, Q of the others: since the present origin, and, of each other, from it
+        to the present one.
+    k1, k2 : float64[B, sum n]; K1, K2 of the hidden layers, in the same way.
+    seen_g, seen_k1, seen_k2 : float[B, sum n]; the same since each origin to this step, as `see` wrote them out.
+    seen_at : int64[L, B]; clock at which it did.
+    scaled : float64[sum n]; room for it.
     pull_weight, pull_filtered : float[sum n]; what an event of size 1 takes off its row in this step.
     lazy_filtered, lazy_trace : float[sum n]; K1 and K2 (at the output: G) of this step, in the type of the weights.
     source : float64[B]; room for a sum for each origin.
     event : float[1]; size of the present event.
     ones : float32[sum n]; size of a spike, as that of an event.
-    power : float64[L, B, 3]; beta^r, kappa^r, and r itself, since each origin.
+    power : float64[L, 3]; beta^r, kappa^r, and r itself, since the present origin.
+    span : float64[L, B, 2]; beta^R, kappa^R: from each origin to the present one.
     limits : int64[L, 2]; r at which a new origin is due, and steps after which a silent row is let go.
     clock : int64[1]; steps since the last reset.
     """
@@ -72,11 +83,15 @@ class Influence(NamedTuple):
     last: NDArray[np.int64]
     origin: NDArray[np.int64]
     now: NDArray[np.int64]
-    n_rows: NDArray[np.int64]
     filtered: NDArray[np.floating]
     g: NDArray[np.float64]
     k1: NDArray[np.float64]
     k2: NDArray[np.float64]
+    seen_g: NDArray[np.floating]
+    seen_k1: NDArray[np.floating]
+    seen_k2: NDArray[np.floating]
+    seen_at: NDArray[np.int64]
+    scaled: NDArray[np.float64]
     pull_weight: NDArray[np.floating]
     pull_filtered: NDArray[np.floating]
     lazy_filtered: NDArray[np.floating]
@@ -85,6 +100,7 @@ class Influence(NamedTuple):
     event: NDArray[np.floating]
     ones: NDArray[np.float32]
     power: NDArray[np.float64]
+    span: NDArray[np.float64]
     limits: NDArray[np.int64]
     clock: NDArray[np.int64]
 
@@ -102,8 +118,8 @@ def make_influence(net: Lif) -> Influence:
         taus = -1.0 / np.log(decays)
         limits[layer] = max(1, int(ORIGIN_TAUS * taus.min())), int(forget_taus * taus.max()) + 1
     n_origins = min(MOST_ORIGINS, int((-(-limits[:, 1] // limits[:, 0])).max()) + 2)
-    power = np.ones((n_layers, n_origins, 3))
-    power[:, :, 2] = 0
+    power = np.ones((n_layers, 3))
+    power[:, 2] = 0
     return Influence(
         x_at=x_at,
         xhat=np.zeros(n_in),
@@ -113,11 +129,15 @@ def make_influence(net: Lif) -> Influence:
         last=np.zeros(n_in, np.int64),
         origin=np.zeros(n_in, np.int64),
         now=np.zeros(n_layers, np.int64),
-        n_rows=np.zeros((n_layers, n_origins), np.int64),
         filtered=np.zeros(max(1, int(net.w_at[n_layers - 1])), net.weight.dtype),
         g=np.zeros((n_origins, n)),
         k1=np.zeros((n_origins, n)),
         k2=np.zeros((n_origins, n)),
+        seen_g=np.zeros((n_origins, n), net.weight.dtype),
+        seen_k1=np.zeros((n_origins, n), net.weight.dtype),
+        seen_k2=np.zeros((n_origins, n), net.weight.dtype),
+        seen_at=np.full((n_layers, n_origins), -1),
+        scaled=np.zeros(n),
         pull_weight=np.zeros(n, net.weight.dtype),
         pull_filtered=np.zeros(n, net.weight.dtype),
         lazy_filtered=np.zeros(n, net.weight.dtype),
@@ -126,6 +146,7 @@ def make_influence(net: Lif) -> Influence:
         event=np.zeros(1, net.weight.dtype),
         ones=np.ones(n, np.float32),
         power=power,
+        span=np.ones((n_layers, n_origins, 2)),
         limits=limits,
         clock=np.zeros(1, np.int64),
     )
@@ -137,16 +158,14 @@ def tick(net, inf, layer):  # type: ignore[no-untyped-def]
 
     What every event of the step takes off its row is the same up to the event's size: it is worked out here, once.
     """
-    if inf.power[layer, inf.now[layer], 2] >= inf.limits[layer, 0]:
+    if inf.power[layer, 2] >= inf.limits[layer, 0]:
         new_origin(net, inf, layer)
     now = inf.now[layer]
     a, b = net.u_at[layer], net.u_at[layer + 1]
-    for o in range(len(inf.g)):
-        if o == now or inf.n_rows[layer, o] > 0:
-            inf.power[layer, o, 0] *= net.beta[a]
-            if layer + 1 < len(net.threshold):
-                inf.power[layer, o, 1] *= net.beta[b]
-            inf.power[layer, o, 2] += 1
+    inf.power[layer, 0] *= net.beta[a]
+    if layer + 1 < len(net.threshold):
+        inf.power[layer, 1] *= net.beta[b]
+    inf.power[layer, 2] += 1
     g, pull, trace = inf.g[now, a:b], inf.pull_weight[a:b], inf.lazy_trace[a:b]
     if layer + 1 == len(net.threshold):
         for j in range(b - a):
@@ -178,10 +197,10 @@ def bring_rows(net, inf, layer, rows, n_rows):  # type: ignore[no-untyped-def]
         elif inf.origin[entry] == now:
             continue
         else:
-            inf.n_rows[layer, inf.origin[entry]] -= 1
+            if inf.seen_at[layer, inf.origin[entry]] != inf.clock[0]:
+                see(net, inf, layer, inf.origin[entry])
             _bring_row(net, inf, layer, rows[k])
         inf.origin[entry] = now
-        inf.n_rows[layer, now] += 1
 
 
 @inlined
@@ -189,111 +208,132 @@ def _bring_row(net, inf, layer, i):  # type: ignore[no-untyped-def]
     """Write a row as seen from the present origin: the weight that it stands for, and its influence, stay."""
     n = net.sizes[layer + 1]
     a, entry, at = net.u_at[layer], inf.x_at[layer] + i, net.w_at[layer] + i * n
-    old, now = inf.origin[entry], inf.now[layer]
-    weight = net.weight[at : at + n]
-    xhat = inf.xhat[entry]
-    moved = xhat * (inf.power[layer, old, 0] / inf.power[layer, now, 0])
-    g, g_now = inf.g[old, a : a + n], inf.g[now, a : a + n]
+    old = inf.origin[entry]
+    weight, g, k2_now = net.weight[at : at + n], inf.seen_g[old, a : a + n], inf.lazy_trace[a : a + n]
+    inf.event[0] = inf.xhat[entry]
+    xhat = inf.event[0]  # in the type of the weights, so that a row is one pass in that type
+    inf.xhat[entry] *= inf.span[layer, old, 0]
+    inf.event[0] = inf.xhat[entry]
+    moved = inf.event[0]
     if layer + 1 == len(net.threshold):
         for j in range(n):
-            weight[j] = (weight[j] - xhat * g[j]) + moved * g_now[j]
+            weight[j] = (weight[j] - xhat * g[j]) + moved * k2_now[j]
     else:
-        filtered = inf.filtered[at : at + n]
-        k1, k2 = inf.k1[old, a : a + n], inf.k2[old, a : a + n]
-        k1_now, k2_now = inf.k1[now, a : a + n], inf.k2[now, a : a + n]
-        faded = inf.power[layer, old, 1] / inf.power[layer, now, 1]
+        filtered, g_now = inf.filtered[at : at + n], inf.pull_filtered[a : a + n]
+        k1, k2, k1_now = inf.seen_k1[old, a : a + n], inf.seen_k2[old, a : a + n], inf.lazy_filtered[a : a + n]
+        inf.event[0] = inf.span[layer, old, 1]
+        faded = inf.event[0]
         for j in range(n):
             weight[j] = (weight[j] - filtered[j] * k1[j]) - xhat * k2[j]
         for j in range(n):
             filtered[j] = faded * (filtered[j] + xhat * g[j]) - moved * g_now[j]
         for j in range(n):
             weight[j] = (weight[j] + filtered[j] * k1_now[j]) + moved * k2_now[j]
-    inf.xhat[entry] = moved
 
 
 @inlined
-def row_events(net, inf, layer, rows, counts, n_rows):  # type: ignore[no-untyped-def]
-    """Events of weight `counts` at inputs `rows` (the first `n_rows`); comes before this step's `accumulate`."""
+def take_rows(net, inf, layer, rows, counts, n_rows, membrane):  # type: ignore[no-untyped-def]
+    """Events of weight `counts` at inputs `rows` (the first `n_rows`); after `bring_rows`, before `accumulate`.
+
+    Each row of the weights as they stand now, the lazy part included, goes to the membranes, times its count; then the
+    event is taken off it. A row at a time, so that it comes from memory once.
+    """
     n = net.sizes[layer + 1]
     a, x0, w0 = net.u_at[layer], inf.x_at[layer], net.w_at[layer]
     hidden = layer + 1 < len(net.threshold)
-    power = inf.power[layer, inf.now[layer], 0]
+    power = inf.power[layer, 0]
+    k1, k2 = inf.lazy_filtered[a : a + n], inf.lazy_trace[a : a + n]
     pull_weight, pull_filtered = inf.pull_weight[a : a + n], inf.pull_filtered[a : a + n]
     for k in range(n_rows):
-        i = rows[k]
-        entry, at = x0 + i, w0 + i * n
-        inf.event[0] = counts[k] / power
-        d = inf.event[0]  # in the type of the weights, so that a row is one pass in that type
-        weight = net.weight[at : at + n]
-        for j in range(n):
-            weight[j] -= d * pull_weight[j]
-        if hidden:
-            filtered = inf.filtered[at : at + n]
-            for j in range(n):
-                filtered[j] -= d * pull_filtered[j]
-        inf.xhat[entry] += d
-        inf.last[entry] = inf.clock[0]
-
-
-@inlined
-def add_rows(net, inf, layer, rows, counts, n_rows, membrane):  # type: ignore[no-untyped-def]
-    """Add rows of the weights as they stand now, the lazy part included, times `counts`; after `bring_rows`."""
-    n = net.sizes[layer + 1]
-    a, x0, w0 = net.u_at[layer], inf.x_at[layer], net.w_at[layer]
-    hidden = layer + 1 < len(net.threshold)
-    k1, k2 = inf.lazy_filtered[a : a + n], inf.lazy_trace[a : a + n]
-    for k in range(n_rows):
         i, x = rows[k], counts[k]
-        at = w0 + i * n
-        inf.event[0] = inf.xhat[x0 + i]
-        xhat = inf.event[0]  # in the type of the weights
+        entry, at = x0 + i, w0 + i * n
+        inf.event[0] = inf.xhat[entry]
+        xhat = inf.event[0]  # in the type of the weights, so that a row is one pass in that type
+        inf.event[0] = x / power
+        d = inf.event[0]
         weight = net.weight[at : at + n]
         if hidden:
             filtered = inf.filtered[at : at + n]
             for j in range(n):
                 membrane[j] += x * ((weight[j] - filtered[j] * k1[j]) - xhat * k2[j])
+            for j in range(n):
+                filtered[j] -= d * pull_filtered[j]
         else:
             for j in range(n):
                 membrane[j] += x * (weight[j] - xhat * k2[j])
+        for j in range(n):
+            weight[j] -= d * pull_weight[j]
+        inf.xhat[entry] += d
+        inf.last[entry] = inf.clock[0]
 
 
 @inlined
 def accumulate(net, inf, layer, psi, signal):  # type: ignore[no-untyped-def]
     """Add this step: at the output ``G += signal beta^r``, below it Q, K1 and K2 from `psi` and `signal`."""
     n, a = net.sizes[layer + 1], net.u_at[layer]
-    for o in range(len(inf.g)):
-        if o != inf.now[layer] and inf.n_rows[layer, o] == 0:
-            continue
-        g = inf.g[o, a : a + n]
-        beta_r, kappa_r = inf.power[layer, o, 0], inf.power[layer, o, 1]
-        if layer + 1 == len(net.threshold):
-            for j in range(n):
-                g[j] += signal[j] * beta_r
-        else:
-            k1, k2 = inf.k1[o, a : a + n], inf.k2[o, a : a + n]
-            ratio = beta_r / kappa_r
-            for j in range(n):
-                g[j] += psi[j] * ratio
-            for j in range(n):
-                k1[j] += signal[j] * kappa_r
-            for j in range(n):
-                k2[j] += signal[j] * kappa_r * g[j]
+    g = inf.g[inf.now[layer], a : a + n]
+    beta_r, kappa_r = inf.power[layer, 0], inf.power[layer, 1]
+    if layer + 1 == len(net.threshold):
+        for j in range(n):
+            g[j] += signal[j] * beta_r
+    else:
+        k1, k2 = inf.k1[inf.now[layer], a : a + n], inf.k2[inf.now[layer], a : a + n]
+        ratio = beta_r / kappa_r
+        for j in range(n):
+            g[j] += psi[j] * ratio
+        for j in range(n):
+            k1[j] += signal[j] * kappa_r
+        for j in range(n):
+            k2[j] += signal[j] * kappa_r * g[j]
+
+
+@kernel
+def see(net, inf, layer, o):  # type: ignore[no-untyped-def]
+    """Write out the sums from origin `o` to here."""
+    n, a = net.sizes[layer + 1], net.u_at[layer]
+    now = inf.now[layer]
+    g, k1, k2 = inf.g[o, a : a + n], inf.k1[o, a : a + n], inf.k2[o, a : a + n]
+    seen_g, seen_k1, seen_k2 = inf.seen_g[o, a : a + n], inf.seen_k1[o, a : a + n], inf.seen_k2[o, a : a + n]
+    g_now, k1_now, k2_now = inf.g[now, a : a + n], inf.k1[now, a : a + n], inf.k2[now, a : a + n]
+    scaled = inf.scaled[a : a + n]
+    beta_r, kappa_r = inf.span[layer, o, 0], inf.span[layer, o, 1]
+    top = layer + 1 == len(net.threshold)
+    inf.seen_at[layer, o] = inf.clock[0]
+    if o == now:
+        for j in range(n):
+            seen_g[j] = g[j]
+        for j in range(n):
+            seen_k1[j] = k1[j]
+        for j in range(n):
+            seen_k2[j] = k2[j]
+        return
+    ratio = beta_r if top else beta_r / kappa_r
+    for j in range(n):
+        seen_g[j] = g[j] + ratio * g_now[j]
+    if not top:
+        for j in range(n):
+            scaled[j] = kappa_r * k1_now[j]
+        for j in range(n):
+            seen_k1[j] = k1[j] + scaled[j]
+        for j in range(n):
+            seen_k2[j] = (k2[j] + g[j] * scaled[j]) + beta_r * k2_now[j]
 
 
 @kernel
 def _settle_row(net, inf, layer, i):  # type: ignore[no-untyped-def]
-    """Write the lazy part of a row into its weights."""
+    """Write the lazy part of a row into its weights; its origin has been seen."""
     n = net.sizes[layer + 1]
     a, entry, at = net.u_at[layer], inf.x_at[layer] + i, net.w_at[layer] + i * n
     o = inf.origin[entry]
-    xhat, weight = inf.xhat[entry], net.weight[at : at + n]
+    inf.event[0] = inf.xhat[entry]
+    xhat, weight = inf.event[0], net.weight[at : at + n]
     if layer + 1 == len(net.threshold):
-        g = inf.g[o, a : a + n]
+        g = inf.seen_g[o, a : a + n]
         for j in range(n):
             weight[j] -= xhat * g[j]
     else:
         filtered = inf.filtered[at : at + n]
-        k1, k2 = inf.k1[o, a : a + n], inf.k2[o, a : a + n]
+        k1, k2 = inf.seen_k1[o, a : a + n], inf.seen_k2[o, a : a + n]
         for j in range(n):
             weight[j] = (weight[j] - filtered[j] * k1[j]) - xhat * k2[j]
 
@@ -302,12 +342,15 @@ def _settle_row(net, inf, layer, i):  # type: ignore[no-untyped-def]
 def settle(net, inf, layer):  # type: ignore[no-untyped-def]
     """Write the lazy part of every live row into the weights, and start collecting anew (the eligibility stays)."""
     a, b = net.u_at[layer], net.u_at[layer + 1]
+    for o in range(len(inf.g)):
+        see(net, inf, layer, o)
     for k in range(inf.n_live[layer]):
         _settle_row(net, inf, layer, inf.live[inf.x_at[layer] + k])
     if layer + 1 == len(net.threshold):
         inf.g[:, a:b] = 0.0
     inf.k1[:, a:b] = 0.0
     inf.k2[:, a:b] = 0.0
+    inf.seen_at[layer, :] = -1
 
 
 @kernel
@@ -316,9 +359,11 @@ def new_origin(net, inf, layer):  # type: ignore[no-untyped-def]
     n = net.sizes[layer + 1]
     a, x0 = net.u_at[layer], inf.x_at[layer]
     top = layer + 1 == len(net.threshold)
-    o = (inf.now[layer] + 1) % len(inf.g)
-    beta_r, kappa_r = inf.power[layer, o, 0], inf.power[layer, o, 1]
-    kept, stay = 0, 0
+    before, o = inf.now[layer], (inf.now[layer] + 1) % len(inf.g)
+    see(net, inf, layer, o)
+    power = inf.power[layer]
+    beta_r, kappa_r = inf.span[layer, o, 0] * power[0], inf.span[layer, o, 1] * power[1]
+    kept = 0
     for k in range(inf.n_live[layer]):
         i = inf.live[x0 + k]
         entry = x0 + i
@@ -332,25 +377,51 @@ def new_origin(net, inf, layer):  # type: ignore[no-untyped-def]
                     filtered[:] = 0.0
                 else:
                     for j in range(n):
-                        filtered[j] = kappa_r * (filtered[j] + xhat * inf.g[o, a + j])
+                        filtered[j] = kappa_r * (filtered[j] + xhat * inf.seen_g[o, a + j])
             if gone:
                 inf.xhat[entry] = 0.0
                 inf.is_live[entry] = 0
                 continue
             inf.xhat[entry] *= beta_r
-            stay += 1
         inf.live[x0 + kept] = i
         kept += 1
     inf.n_live[layer] = kept
-    inf.n_rows[layer, o] = stay
+    for p in range(len(inf.g)):
+        if p != o and p != before:
+            _freeze(inf, layer, p, a, n, top)
+            inf.span[layer, p, 0] *= power[0]
+            inf.span[layer, p, 1] *= power[1]
+    inf.span[layer, before, 0] = power[0]
+    inf.span[layer, before, 1] = power[1]
+    inf.span[layer, o, :] = 1.0
     inf.now[layer] = o
     for j in range(a, a + n):
         inf.g[o, j] = 0.0
         inf.k1[o, j] = 0.0
         inf.k2[o, j] = 0.0
-    inf.power[layer, o, 0] = 1.0
-    inf.power[layer, o, 1] = 1.0
-    inf.power[layer, o, 2] = 0.0
+    power[:2] = 1.0
+    power[2] = 0.0
+    inf.seen_at[layer, :] = -1
+
+
+@kernel
+def _freeze(inf, layer, o, a, n, top):  # type: ignore[no-untyped-def]
+    """Add the sums since the present origin to those of an older one, which from here on refer to the next."""
+    now = inf.now[layer]
+    g, k1, k2 = inf.g[o, a : a + n], inf.k1[o, a : a + n], inf.k2[o, a : a + n]
+    g_now, k1_now, k2_now = inf.g[now, a : a + n], inf.k1[now, a : a + n], inf.k2[now, a : a + n]
+    scaled = inf.scaled[a : a + n]
+    beta_r, kappa_r = inf.span[layer, o, 0], inf.span[layer, o, 1]
+    if not top:
+        for j in range(n):
+            scaled[j] = kappa_r * k1_now[j]
+        for j in range(n):
+            k2[j] = (k2[j] + g[j] * scaled[j]) + beta_r * k2_now[j]
+        for j in range(n):
+            k1[j] += scaled[j]
+    ratio = beta_r if top else beta_r / kappa_r
+    for j in range(n):
+        g[j] += ratio * g_now[j]
 
 
 @kernel
@@ -369,10 +440,11 @@ def forget(net, inf):  # type: ignore[no-untyped-def]
         inf.n_live[layer] = 0
     inf.origin[:] = 0
     inf.now[:] = 0
-    inf.n_rows[:, :] = 0
     inf.g[:, :] = 0.0
     inf.k1[:, :] = 0.0
     inf.k2[:, :] = 0.0
-    inf.power[:, :, :2] = 1.0
-    inf.power[:, :, 2] = 0.0
+    inf.seen_at[:, :] = -1
+    inf.power[:, :2] = 1.0
+    inf.power[:, 2] = 0.0
+    inf.span[:, :, :] = 1.0
     inf.clock[0] = 0

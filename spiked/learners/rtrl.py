@@ -178,9 +178,12 @@ class RtrlLearner(StateMixin):
         xhat = inf.xhat[inf.x_at[layer] : inf.x_at[layer + 1], None]
         u = slice(int(net.u_at[layer]), int(net.u_at[layer + 1]))
         origin = inf.origin[inf.x_at[layer] : inf.x_at[layer + 1]]
+        for o in range(len(inf.g)):
+            influences.see(net, inf, layer, o)
+        inf.seen_at[layer] = -1  # between two steps; what the next one sees is of the next
         if layer + 1 == len(net.threshold):
-            return weight + (-xhat * inf.g[origin, u]).astype(weight.dtype)
-        lazy = -inf.filtered[a:b].reshape(n_in, n) * inf.k1[origin, u] - xhat * inf.k2[origin, u]
+            return weight + (-xhat * inf.seen_g[origin, u]).astype(weight.dtype)
+        lazy = -inf.filtered[a:b].reshape(n_in, n) * inf.seen_k1[origin, u] - xhat * inf.seen_k2[origin, u]
         return weight + lazy.astype(weight.dtype)
 
     def arrays(self) -> dict[str, NDArray]:
@@ -197,6 +200,11 @@ class RtrlLearner(StateMixin):
             "source",
             "event",
             "ones",
+            "seen_g",
+            "seen_k1",
+            "seen_k2",
+            "seen_at",
+            "scaled",
         )
         arrays |= {f"influence.{k}": v for k, v in self._live.inf._asdict().items() if k not in derived}
         return arrays | {f"work.{k}": v for k, v in self._live.work._asdict().items()}

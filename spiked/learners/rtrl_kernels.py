@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spiked.learners.contract import CLOSE, UNLABELLED
 from spiked.learners.dynamics import copy, fire, integrate, integrate_spikes, leak, next_step
 from spiked.learners.feedback import SYMMETRIC, send_down
-from spiked.learners.influence import accumulate, add_rows, bring_rows, forget, row_events, settle, tick
+from spiked.learners.influence import accumulate, bring_rows, forget, see, settle, take_rows, tick
 from spiked.learners.jit import inlined, kernel
 from spiked.learners.objectives import membrane_error
 from spiked.learners.surrogates import surrogate_row
@@ -50,19 +50,25 @@ def _add_lazy(net, inf, work, layer):  # type: ignore[no-untyped-def]
     source = work.credit[b : net.u_at[layer + 2]]
     m, x0, w0 = len(source), inf.x_at[layer + 1], net.w_at[layer + 1]
     if layer + 2 == len(net.threshold):
+        now = inf.now[layer + 1]
         for o in range(len(inf.g)):
             g_source = 0.0
             for k in range(m):
                 g_source += inf.g[o, b + k] * source[k]
             inf.source[o] = g_source
+        for o in range(len(inf.g)):
+            if o != now:
+                inf.source[o] += inf.span[layer + 1, o, 0] * inf.source[now]
         for j in range(b - a):
             work.signal[a + j] -= inf.xhat[x0 + j] * inf.source[inf.origin[x0 + j]]
     else:
         for j in range(b - a):
             total = 0.0
             at, xhat, o = w0 + j * m, inf.xhat[x0 + j], inf.origin[x0 + j]
+            if inf.seen_at[layer + 1, o] != inf.clock[0]:
+                see(net, inf, layer + 1, o)
             for k in range(m):
-                total += (inf.filtered[at + k] * inf.k1[o, b + k] + xhat * inf.k2[o, b + k]) * source[k]
+                total += (inf.filtered[at + k] * inf.seen_k1[o, b + k] + xhat * inf.seen_k2[o, b + k]) * source[k]
             work.signal[a + j] -= total
     for j in range(a, b):
         work.credit[j] = work.signal[j] * work.psi[j]
@@ -157,16 +163,14 @@ def run_steps(  # type: ignore[no-untyped-def]
                 indices, counts = steps.indices[lo:hi], steps.counts[lo:hi]
                 if learn:
                     bring_rows(net, inf, 0, indices, hi - lo)
-                    add_rows(net, inf, 0, indices, counts, hi - lo, u)
-                    row_events(net, inf, 0, indices, counts, hi - lo)
+                    take_rows(net, inf, 0, indices, counts, hi - lo, u)
                 else:
                     integrate(net, state, 0, indices, counts, hi - lo, 0)
             elif learn:
                 below = state.spiked[net.u_at[layer - 1] : net.u_at[layer]]
                 n_below = state.n_spiked[layer - 1]
                 bring_rows(net, inf, layer, below, n_below)
-                add_rows(net, inf, layer, below, inf.ones, n_below, u)
-                row_events(net, inf, layer, below, inf.ones, n_below)
+                take_rows(net, inf, layer, below, inf.ones, n_below, u)
             else:
                 integrate_spikes(net, state, layer, layer - 1)
             fire(net, state, layer)
