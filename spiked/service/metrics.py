@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 import spiked
+from spiked.io.door import Counts, no_refusals
 from spiked.service.pipeline import Pipeline, Stream
 
 SILENT_MS = 10_000.0
@@ -37,6 +38,8 @@ class DaemonStats:
     checkpoint_seconds: float = 0.0
     checkpoint_time: float = 0.0
     rollbacks: dict[tuple[str, str], int] = field(default_factory=dict)
+    refused: Counts = field(default_factory=no_refusals)
+    connections: Callable[[], dict[str, int]] = dict
 
 
 class SpikedCollector(Collector):
@@ -182,4 +185,12 @@ class SpikedCollector(Collector):
             "spiked_build_info", "What runs here; always 1", labels=["version", "python", "machine"]
         )
         build.add_metric([spiked.__version__, platform.python_version(), platform.machine()], 1)
-        yield from (written, rollbacks, build)
+        refused = CounterMetricFamily(
+            "spiked_connections_refused", "Connections refused or cut off", labels=["socket", "reason"]
+        )
+        for (socket, reason), count in list(d.refused.items()):
+            refused.add_metric([socket, reason], count)
+        connections = GaugeMetricFamily("spiked_connections", "Connections at present", labels=["socket"])
+        for socket, count in d.connections().items():
+            connections.add_metric([socket], count)
+        yield from (written, rollbacks, build, refused, connections)
