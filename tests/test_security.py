@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import zmq
-from live import CAM0, SPIKED, WAIT_S, Live, drain, wait_for
+from live import CAM0, SPIKED, Live, drain, wait_for
 
-from spiked.io.keys import ROLES, Keys, load_client, load_server, new_keys
+from spiked.io.keys import ROLES, Keys, load_client
 from spiked.io.sender import Sender
 
 TEXT = """
@@ -103,6 +102,7 @@ def test_everybody_with_all_roles_is_served(town: Town) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_enters_its_own_socket_and_no_other(town: Town, where: str, role: str) -> None:
     if role in ENTERS[where]:
+
         def connected() -> int:
             return int(town.live.metric("spiked_connections", socket=where))
 

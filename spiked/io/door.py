@@ -12,15 +12,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import resource
 import socket as sockets
 import struct
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import zmq
 from zmq.utils import z85
 
-from spiked.io.gate import REASONS, Gate
+from spiked.io.gate import REASONS, SUSPECT_BYTES, Gate
 from spiked.io.keys import Keyring, Keys
 
 log = logging.getLogger("spiked.door")
@@ -28,9 +31,12 @@ log = logging.getLogger("spiked.door")
 ZAP = "inproc://zeromq.zap.01"
 MAY_ENTER = {"ingest": {"send", "teach"}, "predictions": {"subscribe"}, "control": {"control"}}
 """Roles of which a client needs one, by socket."""
-LOOK_S = 0.2
+HURRY_S, LOOK_S = 0.03, 0.2
 REREAD_S = 1.0
+NEW_S = 2.0
 EVENTS_A_TURN = 256
+SWOLLEN_BYTES = 100_000_000
+"""Growth of the process that makes the door suspicious, where it is more than its peers' bytes explain."""
 
 Counts = dict[tuple[str, str], int]
 
@@ -66,12 +72,13 @@ class Door:
         self._wake, self._woken = sockets.socketpair()
         self._woken.setblocking(False)
         self._stopping = False
+        self._calm = 1 << 62
         self._thread = threading.Thread(target=self._run, name="door", daemon=True)
         self._thread.start()
 
-    def gate(self, name: str, most: int, quota: int) -> Gate:
+    def gate(self, name: str, most: int, quota: int, always: bool = False) -> Gate:
         """A gate for the socket `name`: at most so many connections, each with so many bytes that wait."""
-        gate = self.gates[name] = Gate(name, most, quota, self.count, self._adopt, self._secret)
+        gate = self.gates[name] = Gate(name, most, quota, self.count, self._adopt, self._secret, always)
         return gate
 
     def count(self, socket: str, reason: str, who: str = "") -> None:
@@ -111,8 +118,7 @@ class Door:
             poller.register(self._zap, zmq.POLLIN)
         try:
             while not self._stopping:
-                busy = any(gate.open for gate in self.gates.values())
-                ready = dict(poller.poll(int(1000 * (LOOK_S if busy else REREAD_S))))
+                ready = dict(poller.poll(int(1000 * self._pause_s())))
                 with contextlib.suppress(BlockingIOError):
                     self._woken.recv(64)
                 while not self._adopted.empty():
@@ -140,11 +146,27 @@ class Door:
                     if pair not in ready or not pair.poll(0):
                         break
                     gate.follow(*struct.unpack("=HI", pair.recv_multipart()[0]))
-                gate.look()
+            swells = self._swells()
+            for gate in list(self.gates.values()):
+                gate.look(swells)
         except zmq.ContextTerminated:
             raise
         except Exception:  # the door stays shut to those who are outside, and must not leave them unanswered
             log.exception("the door could not do its work: this is a fault of spiked")
+
+    def _pause_s(self) -> float:
+        """How long until the next look: soon where somebody has just come, or sends what nobody takes."""
+        gates = list(self.gates.values())
+        if any(gate.newest > time.monotonic() - NEW_S or gate.unheard > SUSPECT_BYTES for gate in gates):
+            return HURRY_S
+        return LOOK_S if any(gate.open for gate in gates) else REREAD_S
+
+    def _swells(self) -> bool:
+        """Whether the process has grown by more than what its peers have brought can be, wherever it lies."""
+        unheard, now = sum(gate.unheard for gate in self.gates.values()), _resident()
+        if unheard < SUSPECT_BYTES or now < self._calm:
+            self._calm = now
+        return now - self._calm > SWOLLEN_BYTES and now - self._calm > 4 * unheard
 
     def _answer(self, zap: zmq.Socket[bytes]) -> None:
         frames = zap.recv_multipart()
@@ -184,3 +206,11 @@ class Door:
         )
         if lost and "predictions" in self.gates:
             self.gates["predictions"].drop_all()
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0

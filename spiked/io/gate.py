@@ -4,7 +4,8 @@ ZeroMQ bounds neither how many connect nor what one peer makes it hold: a messag
 ends, and does not count for the high-water mark. So a gate follows the socket's monitor, asks the kernel how many bytes
 each connection has brought, and shuts the connection down where it is too much. What a connection may bring is counted
 from the last whole message that the daemon took from it; to keep the usual path free of this, the daemon is asked to
-say whose messages it takes only while a connection is under suspicion (`watching`).
+say whose messages it takes only while a connection is under suspicion (`watching`). A frame of no bytes takes two on
+the wire and 64 in memory: where the process grows by far more than was brought, suspicion begins early (`swells`).
 
 Bytes are counted for tcp alone. An ipc endpoint is for this user's own processes.
 """
@@ -32,6 +33,10 @@ REASONS = ("plain", "handshake", "unfinished", "key", "role", "full", "flood")
 """Why a connection can be refused: no encryption where it is asked for; a handshake that failed (another server's key,
 or no ZeroMQ) or ended before it was done; a key that is not on the list, or not for this socket; one more than
 `max_connections`; more than may wait."""
+SUSPECT_BYTES = 500_000
+"""What one may bring before the daemon is asked whose messages it takes."""
+SWELLING_BYTES = 100_000
+"""What one may bring without a message that is taken, while the process swells."""
 _RECEIVED_AT = 128  # tcpi_bytes_received in the kernel's struct tcp_info
 
 
@@ -41,15 +46,16 @@ class Connection:
     Attributes
     ----------
     since : when it came, on the monotonic clock.
+    brought : bytes, at the last look.
     base : bytes that it had brought when it last was beyond suspicion.
     heard : whether a message of it was taken since then.
     asked : subscriptions that it made and ended.
     """
 
-    __slots__ = ("asked", "base", "heard", "marked", "since")
+    __slots__ = ("asked", "base", "brought", "heard", "marked", "since")
 
     def __init__(self, now: float) -> None:
-        self.since, self.base, self.asked = now, 0, 0
+        self.since, self.base, self.brought, self.asked = now, 0, 0, 0
         self.heard = self.marked = False
 
 
@@ -64,15 +70,16 @@ class Gate:
     count : is told the reason of each refusal.
     adopt : is handed the monitor's socket.
     secret : the server's secret key, where the socket is encrypted.
+    always : whether every message is told by `heard`, so that nobody needs to be suspected first.
     """
 
     def __init__(
         self, name: str, most: int, quota: int, count: Callable[[str, str], None],
-        adopt: Callable[[Gate, zmq.Socket[Any]], None], secret: bytes = b"",
+        adopt: Callable[[Gate, zmq.Socket[Any]], None], secret: bytes = b"", always: bool = False,
     ) -> None:  # fmt: skip
-        self.name, self.most, self.quota, self.curve = name, most, quota, bool(secret)
+        self.name, self.most, self.quota, self.curve, self.always = name, most, quota, bool(secret), always
         self.open: dict[int, Connection] = {}
-        self.watching = False
+        self.watching, self.newest = False, 0.0
         self._count, self._adopt, self._secret = count, adopt, secret
         self._cut: set[int] = set()
         self._left = False
@@ -140,6 +147,7 @@ class Gate:
             self._cut.discard(value)
             self._accepted += 1
             self.open[value] = Connection(now)
+            self.newest = now
         elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._shaken += 1
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
@@ -159,7 +167,12 @@ class Gate:
                     self._count(self.name, "unfinished")
             self._cut.discard(value)
 
-    def look(self) -> None:
+    @property
+    def unheard(self) -> int:
+        """Bytes that were brought without a message that was taken, at the last look."""
+        return sum(c.brought - c.base for c in self.open.values())
+
+    def look(self, swells: bool = False) -> None:
         """Look at what every connection has brought, and at handshakes that failed without a word."""
         now = time.monotonic()
         if self.curve:  # who speaks an older protocol, or none, is hung up on in silence
@@ -167,15 +180,16 @@ class Gate:
             while self._accepted - self._shaken - self._unseen > young:
                 self._unseen += 1
                 self._count(self.name, "handshake")
-        watch = False
+        watch, quota = False, min(self.quota, SWELLING_BYTES) if swells else self.quota
         for fd, connection in list(self.open.items()):
-            brought = self._brought(fd)
+            connection.brought = brought = self._brought(fd)
             if connection.heard:
                 connection.heard = connection.marked = False
                 connection.base = brought
-            elif connection.marked and brought - connection.base > self.quota:
-                self.cut(fd, "flood")
-            elif not connection.marked and brought - connection.base > self.quota // 2:
+            elif (connection.marked or self.always) and brought - connection.base > quota:
+                if fd not in self._cut:
+                    self.cut(fd, "flood")
+            elif not connection.marked and brought - connection.base > min(SUSPECT_BYTES, quota // 2):
                 connection.marked, connection.base = True, brought
             watch |= connection.marked
         self.watching = watch
