@@ -39,7 +39,9 @@ def ended(s: socket.socket) -> bool:
     """Whether the other side has ended the connection."""
     s.settimeout(0.05)
     try:
-        return not s.recv(65536)
+        while s.recv(65536):
+            pass
+        return True
     except TimeoutError:
         return False
     except OSError:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +106,7 @@ def _key(path: Path, raw: dict[str, Any], name: str) -> bytes:
         key = value.encode("ascii") if isinstance(value, str) else b""
         if len(key) == 40 and len(z85.decode(key)) == 32:
             return key
-    except (ValueError, KeyError, OverflowError):
+    except (ValueError, KeyError, struct.error):
         pass
     raise KeyFileError(f"{path}: {name} is {'missing' if value is None else 'no key'}; 40 characters of Z85")
 

@@ -43,7 +43,7 @@ def load_keys(config: Config) -> tuple[Any, Keyring | None]:
 
 def open_door(config: Config, context: zmq.Context[zmq.Socket[bytes]], refused: Counts) -> Door:
     """The door of a daemon, with the keys that its configuration names, and room for all whom it lets in."""
-    _make_room(config)
+    make_room(config)
     return Door(context, refused, *load_keys(config))
 
 
@@ -59,7 +59,7 @@ def queue_length(ingest: Ingest) -> int:
     return max(LEAST_QUEUE, min(ingest.queue_messages, by_size))
 
 
-def _make_room(config: Config) -> None:
+def make_room(config: Config) -> None:
     """Have enough descriptors for all connections at once: who can connect must not keep checkpoints from the disk."""
     sections = config.ingest, config.predictions, config.control, config.metrics
     needed = OWN_FILES + sum(s.max_connections for s in sections)
