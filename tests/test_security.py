@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +15,7 @@ import attacks
 import pytest
 import zmq
 from live import CAM0, SPIKED, Live, drain, wait_for
+from test_readme import ROOT, c_compiler
 
 from spiked.io.keys import ROLES, Keys, load_client, load_server, new_keys
 from spiked.io.sender import Sender
@@ -64,11 +67,11 @@ class Town:
     def keys(self, name: str) -> Keys:
         return load_client(self.folder / f"{name}.secret.toml")
 
-    def rises(self, where: str, reason: str) -> Callable[[], bool]:
-        """A condition: one more connection was refused than now."""
+    def rises(self, where: str, *reasons: str) -> Callable[[], bool]:
+        """A condition: one more connection was refused than now, for one of these reasons."""
 
         def refused() -> float:
-            return self.live.metric("spiked_connections_refused_total", socket=where, reason=reason)
+            return sum(self.live.metric("spiked_connections_refused_total", socket=where, reason=r) for r in reasons)
 
         before = refused()
         return lambda: refused() > before
@@ -166,9 +169,17 @@ def test_a_key_that_is_on_no_list_is_refused(town: Town, where: str) -> None:
 
 @pytest.mark.parametrize("where", KINDS)
 def test_a_plain_client_is_refused(town: Town, where: str) -> None:
-    counted = town.rises(where, "plain")
+    # either side may be the first to see that they do not fit; where it was the client, it left in the middle
+    counted = town.rises(where, "plain", "unfinished")
     with town.visit(where, None):
         wait_for(counted, "it is refused and counted")
+
+
+def test_what_says_that_it_is_plain_is_counted_as_plain(town: Town) -> None:
+    counted = town.rises("ingest", "plain")
+    with attacks.dial(town.live.ingest, attacks.GREETING) as s:
+        wait_for(counted, "it is refused and counted")
+        wait_for(lambda: attacks.ended(s), "it is hung up on")
 
 
 @pytest.mark.parametrize("where", KINDS)
@@ -246,6 +257,41 @@ def test_the_commands_go_in_with_keys_and_say_what_is_wrong_without(town: Town, 
         )
         assert out.returncode == 0, out.stderr
         assert watch.wait(20) == 0 and watch.stdout and b"cam0" in watch.stdout.read()
+
+
+def with_keys(town: Town, sender: str, keys: str, before: str) -> str:
+    """A sender of the README with the lines for keys that the page on security gives."""
+
+    def block(path: str, name: str) -> str:
+        found = re.search(rf"^<!-- run: {name} -->\n```\w+\n(.*?)^```$", (ROOT / path).read_text(), re.M | re.S)
+        assert found is not None
+        return found[1]
+
+    text, endpoint = block("README.md", sender), "tcp://127.0.0.1:5570"
+    assert text.count(before) == text.count(endpoint) == 1
+    text = text.replace(before, block("docs/security.md", keys) + before).replace(endpoint, town.live.ingest)
+    return text.replace("    time.sleep(0.01)\n", "")
+
+
+def test_the_python_lines_of_the_page_send(town: Town, tmp_path: Path) -> None:
+    shutil.copy(town.folder / "send.secret.toml", tmp_path / "cam0.secret.toml")
+    text = with_keys(town, "python-sender", "python-keys", "push.connect(")
+    (tmp_path / "send.py").write_text("import tomllib\n" + text)
+    before = town.live.status()["events"]
+    subprocess.run([sys.executable, "send.py", "left"], cwd=tmp_path, check=True, timeout=60)
+    wait_for(lambda: town.live.status()["events"] == before + 100_000, "all its events have come")
+
+
+def test_the_c_lines_of_the_page_send(town: Town, tmp_path: Path) -> None:
+    cc, flags = c_compiler(tmp_path)
+    shutil.copy(town.folder / "send.secret.toml", tmp_path / "cam0.secret.toml")
+    text = with_keys(town, "c-sender", "c-keys", "  if (zmq_connect")
+    (tmp_path / "send.c").write_text("#include <stdio.h>\n" + text)
+    build = [cc, "-std=c11", "-Wall", "-Wextra", "-Werror", "send.c", "-o", "send", *flags]
+    subprocess.run(build, cwd=tmp_path, check=True, timeout=60)
+    before = town.live.status()["events"]
+    subprocess.run([tmp_path / "send"], cwd=tmp_path, check=True, timeout=60)
+    wait_for(lambda: town.live.status()["events"] == before + 100_000, "all its events have come")
 
 
 def test_what_is_wrong_with_keys_is_one_line(town: Town, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,9 +23,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import zmq
+
 from spiked.io.sender import Sender
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 import attacks  # noqa: E402
 from live import CAM0, Live  # noqa: E402
@@ -75,8 +77,23 @@ def many(endpoint: str, seconds: float) -> int:
         return sum(pool.map(lambda _: attacks.endless_frames(endpoint, b"PUSH", 0, seconds), range(32)))
 
 
+def big(endpoint: str, seconds: float) -> int:
+    """Messages of 15 MB that are none, as fast as they are taken."""
+    with zmq.Context() as context, context.socket(zmq.PUSH) as s:
+        s.setsockopt(zmq.LINGER, 0)
+        s.setsockopt(zmq.SNDHWM, 4)
+        s.connect(endpoint)
+        end, n, payload = time.monotonic() + seconds, 0, bytes(15_000_000)
+        while time.monotonic() < end:
+            if s.poll(100, zmq.POLLOUT):
+                s.send_multipart([b"cam0/", bytes(64), payload], zmq.NOBLOCK, copy=False)
+                n += 1
+        return n
+
+
 ATTACKS: dict[str, Callable[[Live, float], Any]] = {
     "nothing": lambda live, s: (time.sleep, s),
+    "messages of 15 MB, ingest": lambda live, s: (big, live.ingest, s),
     "endless small frames, ingest": lambda live, s: (attacks.endless_frames, live.ingest, b"PUSH", 0, s),
     "endless frames of 60 kB, ingest": lambda live, s: (attacks.endless_frames, live.ingest, b"PUSH", 60_000, s),
     "endless small frames by 8, ingest": lambda live, s: (many, live.ingest, s),
