@@ -71,7 +71,7 @@ class Metrics(Section):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 9570
-    max_connections: Connections = 16
+    max_connections: Connections = 32
 
 
 class Security(Section):

@@ -33,7 +33,7 @@ class HttpServer:
     """
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, healthy: Probe, ready: Probe, most: int = 16,
+        self, host: str, port: int, registry: CollectorRegistry, healthy: Probe, ready: Probe, most: int = 32,
         count: Callable[[str, str], None] = lambda socket, reason: None,
     ) -> None:  # fmt: skip
         probes = {"/healthz": healthy, "/readyz": ready}
