@@ -143,7 +143,7 @@ def test_every_metric_stands_there_and_no_other() -> None:
 
 
 def test_reasons_of_refused_connections_stand_there() -> None:
-    (row,) = (r for r in table(sections("metrics.md")["Of the daemon"]) if "connections_refused" in r["name"])
+    (row,) = (r for r in table(sections("metrics.md")["Of the daemon"]) if "connections_refused" in r.get("name", ""))
     assert tuple(quoted(row["meaning"])) == REASONS
     assert [quoted(r["reason"])[0] for r in table(sections("security.md")["Refused connections"])] == list(REASONS)
     assert set(quoted(row["labels"])) == {"socket", "reason"}
