@@ -166,3 +166,22 @@ def test_a_ring_that_is_read_on_demand(context: zmq.Context[zmq.Socket[bytes]], 
     (tmp_path / "desk.toml").write_text(f'public_key = "{CAM.public.decode()}"\nroles = ["subscribe"]\n')
     wait_for(lambda: ring.roles == {"desk": {"subscribe"}}, "it also looks by itself")
     door.close()
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:{}", "ipc://{}", "ipc://@spiked-test-{}"])
+def test_one_connection_too_many_is_shut_wherever_it_came_from(
+    context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path, endpoint: str
+) -> None:
+    (port,), refused = free_ports(1), no_refusals()
+    where = endpoint.format(tmp_path / "s" if endpoint == "ipc://{}" else port)
+    door = Door(context, refused)
+    with ExitStack() as stack:
+        stack.callback(door.close)
+        source = Source(context, where, "pull", [], 1 << 20, 2, door.gate("ingest", 2, 1 << 20))
+        stack.callback(source.close)
+        senders = [stack.enter_context(context.socket(zmq.PUSH)) for _ in range(3)]
+        for s in senders:
+            s.setsockopt(zmq.LINGER, 0)
+            s.connect(where)
+        wait_for(lambda: source.receive() or refused["ingest", "full"], "one of three is refused")
+        wait_for(lambda: door.connections()["ingest"] == 2, "two stay")

@@ -72,7 +72,7 @@ class Door:
         self._wake, self._woken = sockets.socketpair()
         self._woken.setblocking(False)
         self._stopping = False
-        self._calm = 1 << 62
+        self._calm, self._faults, self._next_reading = 1 << 62, 0, 0.0
         self._thread = threading.Thread(target=self._run, name="door", daemon=True)
         self._thread.start()
 
@@ -135,11 +135,13 @@ class Door:
     def _turn(self, ready: dict[Any, int], monitors: dict[zmq.Socket[Any], Gate]) -> None:
         """One round: the clients' keys, requests about them, and what monitors say."""
         try:
-            if self.keyring is not None:
+            asked = self._zap is not None and self._zap in ready
+            if self.keyring is not None and (asked or time.monotonic() > self._next_reading):
+                self._next_reading = time.monotonic() + REREAD_S
                 before = self.keyring.clients
                 if self.keyring.refresh():
                     self._follow_keys(before)
-            if self._zap is not None and self._zap in ready:
+            if self._zap is not None and asked:
                 self._answer(self._zap)
             for pair, gate in monitors.items():
                 for _ in range(EVENTS_A_TURN):
@@ -151,8 +153,10 @@ class Door:
                 gate.look(swells)
         except zmq.ContextTerminated:
             raise
-        except Exception:  # the door stays shut to those who are outside, and must not leave them unanswered
-            log.exception("the door could not do its work: this is a fault of spiked")
+        except Exception:  # who stands outside stays there; those who come later must be answered
+            self._faults += 1
+            if str(self._faults).strip("0") == "1":
+                log.exception("the door could not do its work (%d): this is a fault of spiked", self._faults)
 
     def _pause_s(self) -> float:
         """How long until the next look: soon where somebody has just come, or sends what nobody takes."""

@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import socket as sockets
 import struct
+import sys
 import termios
 import time
 from collections.abc import Callable
@@ -196,7 +197,7 @@ class Gate:
 
     def _brought(self, fd: int) -> int:
         """Bytes that ZeroMQ has taken from a connection; 0 where nobody counts."""
-        if isinstance(self._where, str):
+        if isinstance(self._where, str) or not sys.platform.startswith("linux"):
             return 0
         with contextlib.suppress(OSError), _borrowed(fd) as s:
             info = s.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_INFO, 256)
@@ -209,6 +210,8 @@ class Gate:
         """End a connection as its peer would. Its number may be another's by now: then it stands elsewhere."""
         with contextlib.suppress(OSError), _borrowed(fd) as s:
             here = s.getsockname()
+            if isinstance(here, bytes):  # one without a file
+                here = "@" + here[1:].decode(errors="replace")
             if (here[1] if isinstance(here, tuple) else f"ipc://{here}") == self._where:
                 s.shutdown(sockets.SHUT_RDWR)
 
