@@ -78,12 +78,12 @@ def many(endpoint: str, seconds: float) -> int:
 
 
 def big(endpoint: str, seconds: float) -> int:
-    """Messages of 15 MB that are none, as fast as they are taken."""
+    """Messages of 7 MB that are none, as fast as they are taken."""
     with zmq.Context() as context, context.socket(zmq.PUSH) as s:
         s.setsockopt(zmq.LINGER, 0)
         s.setsockopt(zmq.SNDHWM, 4)
         s.connect(endpoint)
-        end, n, payload = time.monotonic() + seconds, 0, bytes(15_000_000)
+        end, n, payload = time.monotonic() + seconds, 0, bytes(7_000_000)
         while time.monotonic() < end:
             if s.poll(100, zmq.POLLOUT):
                 s.send_multipart([b"cam0/", bytes(64), payload], zmq.NOBLOCK, copy=False)
@@ -93,7 +93,7 @@ def big(endpoint: str, seconds: float) -> int:
 
 ATTACKS: dict[str, Callable[[Live, float], Any]] = {
     "nothing": lambda live, s: (time.sleep, s),
-    "messages of 15 MB, ingest": lambda live, s: (big, live.ingest, s),
+    "messages of 7 MB, ingest": lambda live, s: (big, live.ingest, s),
     "endless small frames, ingest": lambda live, s: (attacks.endless_frames, live.ingest, b"PUSH", 0, s),
     "endless frames of 60 kB, ingest": lambda live, s: (attacks.endless_frames, live.ingest, b"PUSH", 60_000, s),
     "endless small frames by 8, ingest": lambda live, s: (many, live.ingest, s),

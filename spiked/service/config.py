@@ -43,9 +43,9 @@ class Ingest(Section):
 
     endpoint: str = "tcp://127.0.0.1:5570"
     mode: Literal["pull", "sub"] = "pull"
-    max_message_mb: Annotated[float, Meta(gt=0, le=1024)] = 16.0
+    max_message_mb: Annotated[float, Meta(gt=0, le=1024)] = 8.0
     queue_messages: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
-    queue_mb: Annotated[float, Meta(gt=0, le=65536)] = 48.0
+    queue_mb: Annotated[float, Meta(gt=0, le=65536)] = 64.0
     max_connections: Connections = 16
     max_lag_ms: NotNegative = 0.0
 
