@@ -19,6 +19,7 @@ from typing import Any
 import zmq
 
 from spiked.io.events import Events, Geometry
+from spiked.io.keys import Keys
 from spiked.io.sender import Sender
 from spiked.io.wire import EventCodec
 
@@ -61,12 +62,19 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S)
 class Live:
     """One ``spiked run`` with ports and a state directory of its own.
 
-    `text` is the configuration without its endpoints.
+    `text` is the configuration without its endpoints; `keys` are what its own sockets go in with.
     """
 
     def __init__(
-        self, folder: Path, text: str, *, state_dir: Path | None = None, env: dict[str, str] | None = None
+        self,
+        folder: Path,
+        text: str,
+        *,
+        state_dir: Path | None = None,
+        env: dict[str, str] | None = None,
+        keys: Keys | None = None,
     ) -> None:
+        self.keys = keys
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.state_dir = state_dir or folder / "state"
@@ -131,12 +139,19 @@ class Live:
         wanted = [f'{k}="{v}"' for k, v in labels.items()]
         return sum(v for k, v in self.metrics().items() if k.split("{")[0] == name and all(w in k for w in wanted))
 
+    def socket(self, kind: int, keys: Keys | None = None) -> zmq.Socket[bytes]:
+        """A client's socket, encrypted where there are keys."""
+        s: zmq.Socket[bytes] = self.context.socket(kind)
+        s.setsockopt(zmq.LINGER, 0)
+        if keys := keys or self.keys:
+            s.curve_publickey, s.curve_secretkey, s.curve_serverkey = keys.public, keys.secret, keys.server
+        return s
+
     def ask(self, **request: Any) -> dict[str, Any]:
         return dict(json.loads(self.ask_raw(json.dumps(request).encode())))
 
     def ask_raw(self, *frames: bytes) -> bytes:
-        with self.context.socket(zmq.REQ) as s:
-            s.setsockopt(zmq.LINGER, 0)
+        with self.socket(zmq.REQ) as s:
             s.connect(self.control)
             s.send_multipart(frames)
             assert s.poll(20_000), "no answer from the control socket"
@@ -146,7 +161,7 @@ class Live:
         return dict(self.ask(do="status")["streams"][stream])
 
     def push(self, kind: int = zmq.PUSH) -> zmq.Socket[bytes]:
-        s: zmq.Socket[bytes] = self.context.socket(kind)
+        s = self.socket(kind)
         s.setsockopt(zmq.LINGER, 5000)
         s.connect(self.ingest)
         return s
@@ -154,8 +169,7 @@ class Live:
     def subscribe(self, topic: str = "") -> zmq.Socket[bytes]:
         """A subscriber that the daemon knows of by the time this returns."""
         before = self.ask(do="status")["subscribers"]
-        s: zmq.Socket[bytes] = self.context.socket(zmq.SUB)
-        s.setsockopt(zmq.LINGER, 0)
+        s = self.socket(zmq.SUB)
         s.setsockopt(zmq.RCVHWM, 0)
         s.setsockopt_string(zmq.SUBSCRIBE, topic)
         s.connect(self.predictions)

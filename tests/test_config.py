@@ -150,12 +150,55 @@ ERRORS = [
     ({"metrics": {"port": 65536}}, "metrics.port", "65536"),
     ({"checkpoint": {"keep": 0}}, "checkpoint.keep", "0"),
     ({"checkpoint": {"on_stop": "yes"}}, "checkpoint.on_stop", "'yes'"),
-    ({"security": {"curve": True}}, "security.curve"),
+    ({"security": {"curve": True}}, "security.server_secret_key_file", "`spiked keys DIR`"),
+    ({"security": {"curve": True, "server_secret_key_file": "x"}}, "security.authorized_keys_dir", "curve = true"),
+    ({"security": {"authorized_keys_dir": "x"}}, "security.authorized_keys_dir", "security.curve is false"),
+    ({"ingest": {"max_connections": 0}}, "ingest.max_connections", "0"),
+    ({"ingest": {"queue_mb": 0}}, "ingest.queue_mb", "0"),
     *[
         ({t: {"endpoint": f"tcp://{host}:5570"}}, f"{t}.endpoint", host, "security.allow_insecure")
         for t in ("ingest", "predictions", "control")
-        for host in ("0.0.0.0", "*", "192.168.1.4", "[::]", "example.org")
+        for host in (
+            "0.0.0.0",
+            "*",
+            "192.168.1.4",
+            "[::]",
+            "example.org",
+            "eth0",
+            "lo",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "127.0.0.1.example.org",
+            "localhost.example.org",
+            "LOCALHOST",
+            "[::ffff:192.168.1.4]",
+            "[fe80::1%eth0]",
+            "0",
+            "127.0.0.1/8",
+        )
     ],
+    *[
+        ({"control": {"endpoint": endpoint}}, "control.endpoint", "no endpoint")
+        for endpoint in (
+            "tcp://127.0.0.1;192.168.1.4:5570",
+            "tcp://192.168.1.4:1;127.0.0.1:5570",
+            "tcp://127.0.0.1 :5570",
+            "ipc://",
+            "tcp:///127.0.0.1",
+            "tcp://127.0.0.1:*",
+            "tcp://127.0.0.1:5570\n",
+            "ipc://*",
+            "ipc:///a b",
+            "tcp://:5570",
+            "udp://127.0.0.1:5570",
+            "pgm://eth0;224.0.0.1:5570",
+            "ws://127.0.0.1:5570",
+            "inproc://a",
+            "TCP://0.0.0.0:1",
+        )
+    ],
+    ({"control": {"endpoint": "ipc://@spiked"}}, "control.endpoint", "all users of this machine"),
     ({"metrics": {"host": "0.0.0.0"}}, "metrics.host", "0.0.0.0", "security.allow_insecure"),
     ({"metrics": {"host": ""}}, "metrics.host"),
 ]
@@ -176,6 +219,15 @@ def test_errors_name_place_value_and_what_is_allowed(case):
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "[::1]"])
 def test_loopback_needs_no_permission(host):
     config(ingest={"endpoint": f"tcp://{host}:5570"})
+
+
+def test_encryption_opens_the_network_but_not_http():
+    curve = {"curve": True, "server_secret_key_file": "s", "authorized_keys_dir": "a"}
+    everywhere = {t: {"endpoint": f"tcp://*:{5570 + k}"} for k, t in enumerate(("ingest", "predictions", "control"))}
+    config(**everywhere, security=curve)
+    config(ingest={"endpoint": "ipc://@spiked"}, security=curve)
+    with pytest.raises(ConfigError, match=r"metrics\.host: .* HTTP is never encrypted"):
+        config(**everywhere, security=curve, metrics={"host": "0.0.0.0"})
 
 
 def test_the_network_needs_permission_and_a_unix_socket_does_not():

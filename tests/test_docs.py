@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry
 from spiked.io import wire
 from spiked.io.binner import Binner
 from spiked.io.events import Geometry
+from spiked.io.gate import REASONS
+from spiked.io.keys import ROLES
 from spiked.io.recordings import FORMATS
 from spiked.io.sender import Sender
 from spiked.service import config, control
@@ -116,18 +118,6 @@ def test_every_key_stands_there_with_its_default(heading: str) -> None:
             assert choice in quoted(rows[name]["allowed"]), f"{name}: {choice} is allowed, but not named"
 
 
-REFUSED = {("[security]", "curve"): True}
-
-
-@pytest.mark.parametrize(("heading", "key"), REFUSED)
-def test_what_is_said_to_be_planned_is_refused(heading: str, key: str) -> None:
-    row = next(r for r in table(sections("configuration.md")[heading]) if quoted(r["key"]) == [key])
-    assert row["meaning"].startswith("*planned*")
-    raw: dict[str, Any] = {heading.strip("[]"): {key: REFUSED[heading, key]}}
-    with pytest.raises(ValueError, match="not available in this version"):
-        parse_config({"stream": [{"id": "a", "width": 4, "height": 4}], **raw})
-
-
 def test_every_method_against_forgetting_has_a_row() -> None:
     rows = table(sections("continual.md")["What works against forgetting"])
     field = next(f for f in msgspec.structs.fields(config.Memory) if f.name == "methods")
@@ -150,6 +140,17 @@ def test_every_metric_stands_there_and_no_other() -> None:
     documented = {quoted(r["name"])[0]: (r["type"], tuple(quoted(r["labels"]))) for r in rows}
     assert len(rows) == len(documented)
     assert documented == shown
+
+
+def test_reasons_of_refused_connections_stand_there() -> None:
+    (row,) = (r for r in table(sections("metrics.md")["Of the daemon"]) if "connections_refused" in r.get("name", ""))
+    assert tuple(quoted(row["meaning"])) == REASONS
+    assert [quoted(r["reason"])[0] for r in table(sections("security.md")["Refused connections"])] == list(REASONS)
+    assert set(quoted(row["labels"])) == {"socket", "reason"}
+
+
+def test_every_role_stands_there() -> None:
+    assert [quoted(r["role"])[0] for r in table(sections("security.md")["Roles"])] == list(ROLES)
 
 
 def test_reasons_of_dropped_events_stand_there() -> None:

@@ -232,7 +232,8 @@ def test_malformed_messages_are_refused_for_the_stated_reason(case):
 
 def test_every_reason_but_a_fault_of_the_daemon_is_in_the_table():
     of_a_stream = {"epoch", "seq"}  # no message alone is out of turn: `test_turns`
-    assert {reason for reason, _ in MALFORMED} | {"internal"} | of_a_stream == set(wire.REASONS)
+    of_a_sender = {"unauthorised"}  # nor says who sent it: `test_security`
+    assert {reason for reason, _ in MALFORMED} | {"internal"} | of_a_stream | of_a_sender == set(wire.REASONS)
 
 
 @pytest.mark.parametrize("frame", [0, 1, 2])

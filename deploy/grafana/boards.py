@@ -183,6 +183,13 @@ OPERATIONS = Board(
             Panel("Predictions missed", "By slow subscribers, since the start.",
                   [(f"spiked_predictions_dropped_total{{{ONE}}}", "{{stream}}")], "none", width=12),
         ],
+        "Who connects": [
+            Panel("Connections", "At present, by socket.",
+                  [(f"spiked_connections{{{ONE}}}", "{{instance}} {{socket}}")], "none", width=12),
+            Panel("Connections refused", "Since the start, by reason.",
+                  [(f"sum by (instance, reason) (spiked_connections_refused_total{{{ONE}}})", "{{instance}} {{reason}}")],
+                  "none", width=12),
+        ],
     },
     per_stream=False,
 )  # fmt: skip

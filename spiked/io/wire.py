@@ -31,7 +31,7 @@ UNKNOWN = "unknown"
 
 REASONS = (
     "frames", "topic", "unknown_stream", "magic", "kind", "codec", "flags", "size", "count", "geometry", "crc", "range",
-    "time", "target", "epoch", "seq", "internal",
+    "time", "target", "epoch", "seq", "unauthorised", "internal",
 )  # fmt: skip
 """Why a message can be refused; the label set of ``spiked_messages_rejected_total``."""
 

@@ -10,7 +10,7 @@ from importlib import import_module
 import spiked
 from spiked.service.cli_errors import RunError, UsageError
 
-COMMANDS = ("demo", "run", "replay", "watch", "ctl", "inspect", "eval", "doctor")
+COMMANDS = ("demo", "run", "replay", "watch", "ctl", "inspect", "eval", "keys", "doctor")
 
 
 def build_parser() -> argparse.ArgumentParser:

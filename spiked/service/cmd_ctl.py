@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from spiked.service.cli_text import example
+from spiked.service.cli_text import add_keys, example
 
 EXAMPLES = """\
   spiked ctl tcp://127.0.0.1:5572 status
@@ -40,6 +40,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--class", dest="class_", metavar="CLASS", help="teach: what it was, by name")
     parser.add_argument("--ms", type=float, help="teach: how much of the past")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="how long to wait (10)")
+    add_keys(parser)
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
 
 
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     ):  # fmt: skip
         if value is not None:
             what[key] = value
-    answer = request(args.endpoint, what, args.timeout)
+    answer = request(args.endpoint, what, args.timeout, args.keys)
     if args.json:
         print(msgspec.json.encode(answer).decode())
         return 0 if answer["ok"] else 1

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spiked.service.cli_text import example
+from spiked.service.cli_text import add_keys, example
 
 if TYPE_CHECKING:
     import zmq
@@ -37,6 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--speed", default="1", metavar="X|max", help="times real time, or as fast as it goes (1)")
     parser.add_argument("--label", help="class that the recordings show, by name")
     parser.add_argument("--loop", action="store_true", help="begin again at the end, until Ctrl-C")
+    add_keys(parser)
     parser.add_argument("--codec", choices=("txyp13", "rel8", "evt2", "evt3"), default="rel8", help="payload (rel8)")
 
 
@@ -111,8 +112,8 @@ def run(args: argparse.Namespace) -> int:
                 f"{r.path}: {r.geometry}, but {recordings[0].path}: {geometry}; one stream has one geometry"
             )
     # IMMEDIATE: nothing is sent before somebody listens, so that nothing is lost with the socket
-    socket = connect(zmq.PUSH, args.to, {zmq.LINGER: 60_000, zmq.SNDHWM: 100, zmq.IMMEDIATE: 1})
-    patience = Patience("replay", args.to)
+    socket = connect(zmq.PUSH, args.to, args.keys, {zmq.LINGER: 60_000, zmq.SNDHWM: 100, zmq.IMMEDIATE: 1})
+    patience = Patience("replay", args.to, socket, args.keys)
     sender = Sender(args.stream, geometry)
     codec = EventCodec[args.codec.upper()]
     stream_us, began, sent = 0, time.monotonic(), 0

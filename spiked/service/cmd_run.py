@@ -23,12 +23,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Run until told to stop."""
     from spiked.service.configfile import ConfigError, effective_toml, load_config
+    from spiked.service.security import load_keys
 
     try:
         config = load_config(args.config)
     except ConfigError as error:
         raise UsageError(str(error)) from None
     if args.check:
+        try:
+            load_keys(config)  # says whether they can be used, and shows none
+        except ConfigError as error:
+            raise UsageError(f"{args.config}: {error}") from None
         print(effective_toml(config), end="")
         return 0
     from spiked.io.endpoint import EndpointError

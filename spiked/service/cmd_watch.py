@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from spiked.service.cli_text import example
+from spiked.service.cli_text import add_keys, example
 
 EXAMPLES = """\
   spiked watch tcp://127.0.0.1:5571 --stream cam0"""
@@ -19,6 +19,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )  # fmt: skip
     parser.add_argument("endpoint", metavar="ENDPOINT", help="predictions.endpoint of the daemon")
     parser.add_argument("--stream", metavar="ID", help="only this stream")
+    add_keys(parser)
     parser.add_argument("--json", action="store_true", help="print each prediction as it came")
     parser.add_argument("--count", type=int, metavar="N", help="stop after N predictions")
 
@@ -29,11 +30,11 @@ def run(args: argparse.Namespace) -> int:
 
     from spiked.service.client import Patience, connect, wait_readable
 
-    socket = connect(zmq.SUB, args.endpoint)
+    socket = connect(zmq.SUB, args.endpoint, args.keys)
     socket.setsockopt_string(zmq.SUBSCRIBE, f"{args.stream}/" if args.stream else "")
     live = sys.stdout.isatty() and not args.json
     seen = 0
-    patience = Patience("watch", args.endpoint)
+    patience = Patience("watch", args.endpoint, socket, args.keys)
     try:
         while args.count is None or seen < args.count:
             if not wait_readable(socket):

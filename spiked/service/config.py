@@ -12,6 +12,7 @@ Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1, le=1 << 53)]
 Whole = Annotated[int, Meta(ge=0, le=1 << 53)]
+Connections = Annotated[int, Meta(ge=1, le=10_000)]
 
 
 def default_state_dir() -> str:
@@ -42,8 +43,10 @@ class Ingest(Section):
 
     endpoint: str = "tcp://127.0.0.1:5570"
     mode: Literal["pull", "sub"] = "pull"
-    max_message_mb: Annotated[float, Meta(gt=0, le=1024)] = 16.0
+    max_message_mb: Annotated[float, Meta(gt=0, le=1024)] = 8.0
     queue_messages: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
+    queue_mb: Annotated[float, Meta(gt=0, le=65536)] = 64.0
+    max_connections: Connections = 16
     max_lag_ms: NotNegative = 0.0
 
 
@@ -53,12 +56,14 @@ class Predictions(Section):
     endpoint: str = "tcp://127.0.0.1:5571"
     every_ms: Positive = 10.0
     queue_messages: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
+    max_connections: Connections = 32
 
 
 class Control(Section):
     """``[control]``: requests and answers."""
 
     endpoint: str = "tcp://127.0.0.1:5572"
+    max_connections: Connections = 16
 
 
 class Metrics(Section):
@@ -66,6 +71,7 @@ class Metrics(Section):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 9570
+    max_connections: Connections = 32
 
 
 class Security(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from spiked.service.config import Config, ConfigError, Network, Stream
+from spiked.service.config import Config, ConfigError, Network, Security, Stream
 from spiked.service.memorycheck import check_memory
 from spiked.service.rulecheck import check_rule
 
@@ -23,15 +23,32 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_endpoint(place: str, endpoint: str, allow_insecure: bool) -> None:
-    match = re.fullmatch(r"tcp://(\[[^\]]+\]|[^:]+):(\d{1,5})|(ipc)://(.+)", endpoint)
-    if match is None or (match[2] and not 0 < int(match[2]) <= 65535):
+def check_endpoint(place: str, endpoint: str, security: Security) -> None:
+    """Refuse what is no endpoint, and one that others than this machine, or this user, could reach unencrypted."""
+    match = re.fullmatch(r"tcp://(\[[^\]\s]+\]|[^:;\s]+):(\d{1,5})|(ipc)://(\S+)", endpoint)
+    if match is None or (match[2] and not 0 < int(match[2]) <= 65535) or match[4] == "*":
         raise ConfigError(f"{place}: {endpoint!r} is no endpoint; allowed: tcp://ADDRESS:PORT or ipc://PATH")
-    if match[1] and not is_loopback(match[1]) and not allow_insecure:
+    if security.curve or security.allow_insecure:
+        return
+    if match[1] and not is_loopback(match[1]):
         raise ConfigError(
-            f"{place}: {endpoint!r} is open to the network without encryption; use a loopback address, or set "
+            f"{place}: {endpoint!r} is open to the network without encryption; use a loopback address, "
+            "security.curve = true, or security.allow_insecure = true"
+        )
+    if match[4] and match[4].startswith("@"):
+        raise ConfigError(
+            f"{place}: {endpoint!r} is open to all users of this machine; use a path, security.curve = true, or "
             "security.allow_insecure = true"
         )
+
+
+def check_security(security: Security) -> None:
+    """Refuse encryption without keys, and keys without encryption."""
+    for key in ("server_secret_key_file", "authorized_keys_dir"):
+        if security.curve and not getattr(security, key):
+            raise ConfigError(f"security.{key}: none given, and curve = true needs it; `spiked keys DIR` makes one")
+        if getattr(security, key) and not security.curve:
+            raise ConfigError(f"security.{key}: given, but security.curve is false; allowed: with curve = true")
 
 
 def check_stream(place: str, stream: Stream, config: Config) -> None:

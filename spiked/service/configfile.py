@@ -16,7 +16,7 @@ import msgspec
 
 from spiked.service.config import Config, Section, Stream
 from spiked.service.config import ConfigError as ConfigError
-from spiked.service.configcheck import check_endpoint, check_stream, is_loopback
+from spiked.service.configcheck import check_endpoint, check_security, check_stream, is_loopback
 
 PER_STREAM = ("network", "learning", "memory")
 BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -66,17 +66,16 @@ def parse_config(raw: dict[str, Any]) -> Config:
         ("predictions", config.predictions.endpoint),
         ("control", config.control.endpoint),
     ):
-        check_endpoint(f"{place}.endpoint", endpoint, config.security.allow_insecure)
+        check_endpoint(f"{place}.endpoint", endpoint, config.security)
         where = endpoint.rpartition(":")[2] if endpoint.startswith("tcp") else endpoint
         if taken.setdefault(where, place) != place:
             raise ConfigError(f"{place}.endpoint: {endpoint!r} is that of [{taken[where]}] too; each has its own")
     if not config.security.allow_insecure and not is_loopback(config.metrics.host):
         raise ConfigError(
-            f"metrics.host: {config.metrics.host!r} is not a loopback address; use one, or set "
-            "security.allow_insecure = true"
+            f"metrics.host: {config.metrics.host!r} is not a loopback address, and HTTP is never encrypted; use one, "
+            "or set security.allow_insecure = true"
         )
-    if config.security.curve:
-        raise ConfigError("security.curve: true is not available in this version; allowed: false, on loopback")
+    check_security(config.security)
     seen: set[str] = set()
     for k, stream in enumerate(config.stream):
         place = f"stream[{k}]"

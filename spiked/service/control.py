@@ -14,6 +14,8 @@ import zmq
 
 import spiked
 from spiked.io.endpoint import bind
+from spiked.io.gate import Gate, user_of
+from spiked.io.keys import Keyring
 from spiked.io.sink import Sink
 from spiked.io.wire import WireError
 from spiked.service.checkpoint_writer import CheckpointWriter
@@ -27,6 +29,8 @@ from spiked.service.prediction import Prediction
 log = logging.getLogger("spiked.control")
 
 MAX_REQUEST_BYTES = 65_536
+MAX_WAITING = 2
+"""Requests that wait in the socket, for each client."""
 CHECKPOINT_WAIT_S = 8.0
 
 
@@ -62,14 +66,19 @@ class Control:
     context : of the process.
     endpoint : where to bind.
     daemon : what the requests act on.
+    gate, keyring : look after the socket's connections, and say who may ask.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, daemon: Served) -> None:
-        self.daemon = daemon
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, daemon: Served, gate: Gate | None = None,
+        keyring: Keyring | None = None,
+    ) -> None:  # fmt: skip
+        self.daemon, self._gate, self._keyring = daemon, gate, keyring
         self.socket = context.socket(zmq.REP)
         self.socket.setsockopt(zmq.LINGER, 500)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
-        bind(self.socket, endpoint)
+        self.socket.setsockopt(zmq.RCVHWM, MAX_WAITING)
+        bind(self.socket, endpoint, gate)
         self._waiting: tuple[int, float] | None = None  # a checkpoint asked for: settled writes before it, deadline
         self._verbs: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "status": self._status, "rollback": self._rollback, "freeze": self._freeze, "unfreeze": self._unfreeze,
@@ -77,17 +86,21 @@ class Control:
         }  # fmt: skip
 
     def serve(self) -> None:
-        """Answer what waits. A request for a checkpoint is answered when it is on the disk, without stalling a step."""
+        """Answer one request, so that many do not keep messages waiting.
+
+        A request for a checkpoint is answered when it is on the disk, without stalling a step.
+        """
         if self._waiting is not None and not self._checkpoint_done():
             return
-        while True:
-            try:
-                raw = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.ZMQError:
-                return
-            answer = self._answer(raw)
-            if answer is None:
-                return
+        try:
+            raw = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError:
+            return
+        if self._gate is not None:
+            self._gate.heard(raw[0])
+        if self._keyring is not None and "control" not in self._keyring.roles.get(user_of(raw[0]), ()):
+            self._send({"ok": False, "error": "your key has no role control any more"})
+        elif (answer := self._answer([frame.bytes for frame in raw])) is not None:
             self._send(answer)
 
     def _send(self, answer: dict[str, Any]) -> None:
@@ -153,6 +166,8 @@ class Control:
             "checkpoints": names,
             "rejected": {f"{stream}/{reason}": n for (stream, reason), n in d.pipeline.wire.rejected.items()},
             "last_refusal": d.pipeline.wire.last_refusal or None,
+            "connections": d.stats.connections(),
+            "connections_refused": {f"{socket}/{reason}": n for (socket, reason), n in d.stats.refused.items() if n},
             "streams": {s.id: _stream_status(s) for s in self._streams(request)},
         }
 
@@ -238,6 +253,8 @@ class Control:
 
     def close(self) -> None:
         """Close the socket."""
+        if self._gate is not None:
+            self._gate.detach()
         self.socket.close()
 
 

@@ -38,6 +38,7 @@ from spiked.service.notify import LifeSigns, notify
 from spiked.service.pipeline import Pipeline
 from spiked.service.prediction import Prediction
 from spiked.service.reload import reload
+from spiked.service.security import SMALL_BYTES, ingest_gate, open_door, queue_length
 from spiked.service.warmup import warm_up
 
 log = logging.getLogger("spiked.daemon")
@@ -98,18 +99,32 @@ class Daemon:
         """Bring everything up, in the order in which it can fail cheaply."""
         c = self.config
         registry = CollectorRegistry()
-        http = HttpServer(c.metrics.host, c.metrics.port, registry, self._healthy, self._is_ready)
-        stack.callback(http.close)
         context = zmq.Context()
         stack.callback(context.term)
+        self.door = door = open_door(c, context, self.stats.refused)
+        stack.callback(door.close)
+        self.stats.connections = door.connections
+        http = HttpServer(
+            c.metrics.host,
+            c.metrics.port,
+            registry,
+            self._healthy,
+            self._is_ready,
+            c.metrics.max_connections,
+            door.count,
+        )
+        stack.callback(http.close)
         limit = int(c.ingest.max_message_mb * 1e6)
-        ids = [s.id for s in c.stream]
-        self.source = Source(context, c.ingest.endpoint, c.ingest.mode, ids, limit, c.ingest.queue_messages)
+        ids, gate = [s.id for s in c.stream], ingest_gate(door, c.ingest)
+        self.source = Source(context, c.ingest.endpoint, c.ingest.mode, ids, limit, queue_length(c.ingest), gate)
         stack.callback(self.source.close)
-        self.sink = Sink(context, c.predictions.endpoint, c.predictions.queue_messages)
+        gate = door.gate("predictions", c.predictions.max_connections, SMALL_BYTES, always=True)
+        self.sink = Sink(context, c.predictions.endpoint, c.predictions.queue_messages, gate)
         stack.callback(self.sink.close)
         self.pipeline = Pipeline(c)
-        self.control = Control(context, c.control.endpoint, self)
+        self.pipeline.keyring = door.keyring
+        gate = door.gate("control", c.control.max_connections, SMALL_BYTES, always=True)
+        self.control = Control(context, c.control.endpoint, self, gate, door.keyring)
         stack.callback(self.control.close)
         self.store = CheckpointStore(Path(c.daemon.state_dir) / "checkpoints", c.checkpoint.keep)
         self.writer = CheckpointWriter(self.store)
@@ -168,6 +183,7 @@ class Daemon:
             if self.reload_asked:
                 self.reload_asked = False
                 reload(self)
+                self.door.reload()
             if self.source.socket in ready:
                 self._take_messages()
             else:
@@ -190,7 +206,7 @@ class Daemon:
             arrived = time.monotonic()
             before = self.pipeline.wire.refused
             try:
-                predictions = self.pipeline.handle(frames, arrived)
+                predictions = self.pipeline.handle(frames, arrived, self.source.user)
             except Exception:  # a fault of ours must not take the other streams down
                 self.pipeline.wire.reject("unknown", "internal", "a fault of the daemon, see the log")
                 log.exception("a message could not be handled: this is a fault of spiked")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 import spiked
 from spiked.io import wire
+from spiked.io.door import Counts, no_refusals
 from spiked.io.wire import UNKNOWN
 from spiked.service.caretaker import REASONS
 from spiked.service.pipeline import Pipeline, Stream
@@ -43,6 +44,8 @@ class DaemonStats:
     rollbacks: dict[tuple[str, str], int] = field(default_factory=dict)
     reloads: dict[str, int] = field(default_factory=lambda: {"ok": 0, "partly": 0, "refused": 0})
     progress_s: float = field(default_factory=time.monotonic)  # when something was done last, or nothing waited
+    refused: Counts = field(default_factory=no_refusals)
+    connections: Callable[[], dict[str, int]] = dict
 
 
 class SpikedCollector(Collector):
@@ -198,4 +201,12 @@ class SpikedCollector(Collector):
             "spiked_build_info", "What runs here; always 1", labels=["version", "python", "machine"]
         )
         build.add_metric([spiked.__version__, platform.python_version(), platform.machine()], 1)
-        yield from (written, rollbacks, reloads, build)
+        refused = CounterMetricFamily(
+            "spiked_connections_refused", "Connections refused or cut off", labels=["socket", "reason"]
+        )
+        for (socket, reason), count in list(d.refused.items()):
+            refused.add_metric([socket, reason], count)
+        connections = GaugeMetricFamily("spiked_connections", "Connections at present", labels=["socket"])
+        for socket, count in d.connections().items():
+            connections.add_metric([socket], count)
+        yield from (written, rollbacks, reloads, build, refused, connections)

@@ -16,7 +16,7 @@ from spiked.service.knowledge import capture, restore
 from spiked.service.pipeline import Pipeline
 from spiked.service.prediction import Prediction
 
-MAX_EVENTS = 1 << 20
+MAX_EVENTS = 1 << 19
 """Events per message: what `ingest.max_message_mb` lets through unless it is set."""
 
 

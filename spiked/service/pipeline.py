@@ -24,6 +24,7 @@ import numpy as np
 from spiked.io import wire
 from spiked.io.binner import Binner
 from spiked.io.events import EVENT_DTYPE, Events
+from spiked.io.keys import Keyring
 from spiked.io.wire import Header, Kind, Message, Target, WireError
 from spiked.learners.contract import CLOSE, UNLABELLED, Cues, Readouts, Steps
 from spiked.learners.windows import windows
@@ -53,23 +54,38 @@ class Pipeline:
         self.streams = {s.id: Stream(s, every_ms, max_lag_s) for s in config.stream}
         self.geometries = {name: stream.geometry for name, stream in self.streams.items()}
         self.wire = WireStats()
+        self.keyring: Keyring | None = None
 
-    def handle(self, frames: Sequence[bytes | memoryview], arrived_s: float = 0.0) -> list[Prediction]:
+    def handle(
+        self, frames: Sequence[bytes | memoryview], arrived_s: float = 0.0, user: str | None = None
+    ) -> list[Prediction]:
         """Take one message in.
 
         Parameters
         ----------
         frames : its frames, as they came.
         arrived_s : when it came, on the caller's monotonic clock; predictions carry it on.
+        user : who sent it, by `keyring`; None where that is not asked.
         """
         try:
             message = wire.parse(frames, self.geometries)
+            if user is not None:
+                self._check_role(user, message)
             return self.streams[message.stream].take(message, arrived_s)
         except WireError as error:
             self.wire.reject(error.stream, error.reason, str(error))
-            if error.stream in self.streams:
+            if error.stream in self.streams and error.reason != "unauthorised":
                 self.streams[error.stream].position.refused(error.reason)
             return []
+
+    def _check_role(self, user: str, message: Message) -> None:
+        """Refuse what this client may not send: the rights of a key may change while it is connected."""
+        needed = "teach" if message.kind is Kind.TARGET else "send"
+        if self.keyring is None or needed not in self.keyring.roles.get(user, ()):
+            position = self.streams[message.stream].position
+            position.rejected += message.header.epoch == position.epoch  # of another sender the numbers say nothing
+            said = f"{message.kind.name.lower()} message from {user or 'nobody'!r}, whose key has no role {needed!r}"
+            raise WireError("unauthorised", said, message.stream)
 
 
 class Stream:
