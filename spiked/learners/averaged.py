@@ -100,7 +100,7 @@ class AveragedCopy:
 
     def run(self, steps: Steps, cues: Cues) -> Readouts:
         """Advance by many steps in one compiled call."""
-        at = np.flatnonzero(cues.flags)
+        at = cues.flags.nonzero()[0]
         said = self._room(len(at))
         _run(self.net, self.state, self.dec, self._logits, steps, cues, said)
         return Readouts(at, cues.flags[at], cues.labels[at], said.scores, said.spikes)

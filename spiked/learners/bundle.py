@@ -44,6 +44,12 @@ class Bundles:
 
     def of(self, *parts: Any) -> Any:
         """A bundle of these named tuples; in a kernel, ``bundle.parts``."""
-        if len(parts) != len(self._parts) or any(a is not b for a, b in zip(parts, self._parts)):
-            self._bundle, self._parts = _make(parts), parts
+        known = self._parts
+        if len(parts) == len(known):
+            for a, b in zip(parts, known):
+                if a is not b:
+                    break
+            else:
+                return self._bundle
+        self._bundle, self._parts = _make(parts), parts
         return self._bundle

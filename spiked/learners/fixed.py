@@ -125,7 +125,7 @@ class FixedLearner(StateMixin):
         """Advance by many steps in one compiled call."""
         cues = silent_cues(steps.n) if cues is None else cues
         check_inputs(steps, cues, self.n_in, self.n_out)
-        at = np.flatnonzero(cues.flags)
+        at = cues.flags.nonzero()[0]
         scores = np.zeros((len(at), self.n_out), np.float32)
         spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
         bundle = self._bundles.of(self.net, self._state, self._traces, self.head)

@@ -153,7 +153,7 @@ class GradientLearner(StateMixin):
 
     def _advance(self, steps: Steps, cues: Cues, learn: bool) -> Readouts:
         check_inputs(steps, cues, self.n_in, self.n_labels(cues.values))
-        live, at = self._live, np.flatnonzero(cues.flags)
+        live, at = self._live, cues.flags.nonzero()[0]
         scores = np.zeros((len(at), self.n_out), np.float32)
         spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
         if not learn and live.eli.clock[0]:

@@ -150,7 +150,7 @@ class PerturbationLearner(StateMixin):
 
     def _advance(self, live: Live, steps: Steps, cues: Cues, learn: bool) -> Readouts:
         check_inputs(steps, cues, self.n_in, self.n_out)
-        at = np.flatnonzero(cues.flags)
+        at = cues.flags.nonzero()[0]
         scores = np.zeros((len(at), self.n_out), np.float32)
         spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
         if not learn and live.window.clock[0]:

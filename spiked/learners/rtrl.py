@@ -87,6 +87,7 @@ class RtrlLearner(StateMixin):
             raise ValueError("the lazy form of influence traces is for plain LIF layers of one decay each")
         self.spec, self.rate = spec, spec.rate
         self._seed, self._dt_ms = seed, dt_ms
+        self._known: Options | None = None
         self._lay_out(net)
 
     def _lay_out(self, net: Lif) -> None:
@@ -97,12 +98,15 @@ class RtrlLearner(StateMixin):
         self._feedback = make_feedback(self.spec.feedback, net, np.ones(len(net.threshold)), self._seed)
 
     def _options(self) -> Options:
-        s = self.spec
-        return Options(
-            OBJECTIVES.index(s.objective), SURROGATES.index(s.surrogate),
-            np.array([s.surrogate_slope], self.net.weight.dtype), float(self.rate),
-            s.decoder == "rate", float(np.exp(-self._dt_ms / s.decoder_tau_ms)),
-        )  # fmt: skip
+        """What a run needs to know, made anew where the rate is another."""
+        if self._known is None or self._known.rate != self.rate:
+            s = self.spec
+            self._known = Options(
+                OBJECTIVES.index(s.objective), SURROGATES.index(s.surrogate),
+                np.array([s.surrogate_slope], self.net.weight.dtype), float(self.rate),
+                s.decoder == "rate", float(np.exp(-self._dt_ms / s.decoder_tau_ms)),
+            )  # fmt: skip
+        return self._known
 
     def step(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
         """Advance by exactly one step."""
@@ -120,7 +124,7 @@ class RtrlLearner(StateMixin):
         if vectors and width != self.n_out:
             raise ValueError(f"target vectors of {width} for {self.n_out} outputs")
         check_inputs(steps, cues, self.n_in, n_rows if vectors else self.n_out)
-        at = np.flatnonzero(cues.flags)
+        at = cues.flags.nonzero()[0]
         scores = np.zeros((len(at), self.n_out), np.float32)
         spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
         if not learn and live.inf.clock[0]:

@@ -120,7 +120,7 @@ class FullRtrlLearner(StateMixin):
         if vectors and width != self.n_out:
             raise ValueError(f"target vectors of {width} for {self.n_out} outputs")
         check_inputs(steps, cues, self.n_in, n_rows if vectors else self.n_out)
-        at = np.flatnonzero(cues.flags)
+        at = cues.flags.nonzero()[0]
         scores = np.zeros((len(at), self.n_out), np.float32)
         spikes = np.zeros((len(at), 2), np.int64)
         if not learn:

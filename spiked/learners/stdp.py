@@ -144,7 +144,7 @@ class StdpLearner(StateMixin):
         self, net, state, pairs, traces, rate, steps: Steps, cues: Cues, learn: bool
     ) -> Readouts:
         check_inputs(steps, cues, self.n_in, len(cues.values) or self.n_out)
-        at = np.flatnonzero(cues.flags)
+        at = cues.flags.nonzero()[0]
         scores = np.zeros((len(at), self.n_out), np.float32)
         spikes = np.zeros((len(at), len(net.threshold)), np.int64)
         run_steps(

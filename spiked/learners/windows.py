@@ -21,7 +21,7 @@ def windows(cues: Cues) -> Iterator[tuple[int, int]]:
 
 def join_readouts(parts: Sequence[Readouts], cues: Cues, n_out: int, n_layers: int) -> Readouts:
     """The read-outs of a whole run from those of its parts."""
-    at = np.flatnonzero(cues.flags)
+    at = cues.flags.nonzero()[0]
     scores = [p.scores for p in parts] or [np.zeros((0, n_out), np.float32)]
     spikes = [p.spikes for p in parts] or [np.zeros((0, n_layers), np.int64)]
     return Readouts(at, cues.flags[at], cues.labels[at], np.concatenate(scores), np.concatenate(spikes))
