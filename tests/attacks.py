@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -79,13 +80,13 @@ def subscribe_to_everything(endpoint: str, seconds: float, length: int = 200) ->
     return sent
 
 
-def ask_without_end(endpoint: str, seconds: float) -> int:
-    """Requests for the status, without waiting for an answer; returns how many answers came."""
+def ask_without_end(endpoint: str, seconds: float, over: threading.Event | None = None) -> int:
+    """Requests for the status, without waiting for an answer, until time or `over`; returns how many answers came."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as s:
         s.setsockopt(zmq.LINGER, 0)
         s.connect(endpoint)
         end, answers = time.monotonic() + seconds, 0
-        while time.monotonic() < end:
+        while time.monotonic() < end and not (over and over.is_set()):
             with contextlib.suppress(zmq.Again):
                 s.send_multipart([b"", b'{"do":"status"}'], zmq.NOBLOCK)
             with contextlib.suppress(zmq.Again):

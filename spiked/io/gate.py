@@ -128,7 +128,9 @@ class Gate:
             return None
 
     def cut(self, fd: int, reason: str) -> None:
-        """Shut a connection down, and count why."""
+        """Shut a connection down, and count why, once."""
+        if fd in self._cut:
+            return
         self._cut.add(fd)
         self._count(self.name, reason)
         self._shut(fd)
@@ -142,10 +144,10 @@ class Gate:
         """Take in what the socket's monitor says."""
         now = time.monotonic()
         if event == zmq.EVENT_ACCEPTED:
+            self._cut.discard(value)
             if len(self.open) >= self.most:
                 self.cut(value, "full")
                 return
-            self._cut.discard(value)
             self._accepted += 1
             self.open[value] = Connection(now)
             self.newest = now
@@ -188,8 +190,7 @@ class Gate:
                 connection.heard = connection.marked = False
                 connection.base = brought
             elif (connection.marked or self.always) and brought - connection.base > quota:
-                if fd not in self._cut:
-                    self.cut(fd, "flood")
+                self.cut(fd, "flood")
             elif not connection.marked and brought - connection.base > min(SUSPECT_BYTES, quota // 2):
                 connection.marked, connection.base = True, brought
             watch |= connection.marked

@@ -60,7 +60,9 @@ def refusal(socket: zmq.Socket[bytes], keys: str | None) -> str:
         elif event["event"] == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and mismatch:
             said = "it is encrypted: use --keys FILE" if keys is None else "it is not encrypted: leave out --keys"
         elif not said:
-            said = "it hangs up" + ("" if keys is None else f": is server_key in {keys} that daemon's?")
+            said = "it hangs up: " + (
+                "if it is encrypted, use --keys FILE" if keys is None else f"is server_key in {keys} that daemon's?"
+            )
     return said
 
 
