@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("spiked", deadline=None)  # machines are shared, and the first example may have to compile
+# machines are shared, and the first example may have to compile
+settings.register_profile("spiked", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("spiked")
 
 ROOT = Path(__file__).resolve().parent.parent
