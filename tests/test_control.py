@@ -87,15 +87,16 @@ VALUES = st.recursive(
     max_leaves=5,
 )
 REQUESTS = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4).map(lambda r: json.dumps(r).encode())
+ASKED = st.builds(
+    lambda request, verb: json.dumps({**request, "do": verb}).encode(),
+    st.dictionaries(st.sampled_from(KEYS[1:]), VALUES, max_size=4),
+    st.sampled_from(VERBS[:-2]),
+)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
-@given(raw=REQUESTS | st.binary(max_size=64), verb=st.sampled_from(VERBS[:-2]), named=st.booleans())
-def test_whatever_is_asked_is_answered(
-    control: Control, raw: bytes, verb: str, named: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    if named and raw[:1] == b"{":
-        raw = json.dumps({**json.loads(raw), "do": verb}).encode()
+@given(raw=REQUESTS | ASKED | st.binary(max_size=64))
+def test_whatever_is_asked_is_answered(control: Control, raw: bytes, caplog: pytest.LogCaptureFixture) -> None:
     answer = control._answer([raw])
     if b'"checkpoint"' in raw and answer is None:
         control._waiting = None

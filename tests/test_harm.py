@@ -422,7 +422,7 @@ def test_status_and_metrics_tell() -> None:
     assert value("class_accuracy", **{"class": "a"}) == exam.class_accuracy[0]
     assert value("forgetting") == exam.forgetting == pytest.approx(status["forgetting"], abs=1e-4)
     assert status["care"]["state"] == "well" and status["care"]["exam"]["samples"] == exam.samples > 0
-    assert value("rollbacks_total", reason="labels") is None
+    assert value("rollbacks_total", reason="labels") == 0
     sensor.until(p, "frozen", "anything", 2 * LONG)
     (reason,) = stream.care.rollbacks
     assert value("rollbacks_total", reason=reason) == 1 and value("learning_enabled") == 0

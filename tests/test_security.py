@@ -241,10 +241,10 @@ def test_the_commands_go_in_with_keys_and_say_what_is_wrong_without(town: Town, 
     live, key_file = town.live, str(town.folder / "all.secret.toml")
     out = spiked("ctl", live.control, "status", "--keys", key_file)
     assert out.returncode == 0 and "cam0" in out.stdout
-    out = spiked("ctl", live.control, "status", "--timeout", "1")
+    out = spiked("ctl", live.control, "status", "--timeout", "5")
     assert out.returncode == 1 and "use --keys FILE" in out.stderr
     send = str(town.folder / "send.secret.toml")
-    out = spiked("ctl", live.control, "status", "--timeout", "1", "--keys", send)
+    out = spiked("ctl", live.control, "status", "--timeout", "5", "--keys", send)
     assert out.returncode == 1 and f"it does not know the key in {send}, or that key's roles" in out.stderr
     wait_for(lambda: live.ask(do="status")["subscribers"] == 0, "those before have gone")
     with subprocess.Popen(
