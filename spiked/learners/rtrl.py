@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spiked.learners import influence as influences
 from spiked.learners.bundle import Bundles
 from spiked.learners.contract import (
     CLOSE,
@@ -31,7 +30,8 @@ from spiked.learners.contract import (
     silent_cues,
 )
 from spiked.learners.feedback import grow_feedback, make_feedback
-from spiked.learners.influence import Influence
+from spiked.learners.influence import Influence, make_influence
+from spiked.learners.influence_origins import see
 from spiked.learners.lif import Lif, LifState, grow_lif, make_lif_state, rest_lif
 from spiked.learners.objectives import OBJECTIVES
 from spiked.learners.rtrl_kernels import Options, Work, read_out, rest, run_steps, settle_all
@@ -183,7 +183,7 @@ class RtrlLearner(StateMixin):
         u = slice(int(net.u_at[layer]), int(net.u_at[layer + 1]))
         origin = inf.origin[inf.x_at[layer] : inf.x_at[layer + 1]]
         for o in range(len(inf.g)):
-            influences.see(net, inf, layer, o)
+            see(net, inf, layer, o)
         inf.seen_at[layer] = -1  # between two steps; what the next one sees is of the next
         if layer + 1 == len(net.threshold):
             return weight + (-xhat * inf.seen_g[origin, u]).astype(weight.dtype)
@@ -232,7 +232,7 @@ class _Live(NamedTuple):
         kind = net.weight.dtype
         distance, psi = np.zeros(n, kind), np.zeros(n, kind)
         work = Work(distance, psi, np.zeros(n), np.zeros(n), np.zeros(n_out), np.zeros(n_out), np.zeros(n_out))
-        return cls(make_lif_state(net), influences.make_influence(net), work, Bundles())
+        return cls(make_lif_state(net), make_influence(net), work, Bundles())
 
     def to_rest(self, net: Lif) -> None:
         rest(net, self.inf)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from spiked.learners.contract import CLOSE, UNLABELLED
 from spiked.learners.dynamics import copy, fire, integrate, integrate_spikes, leak, next_step
 from spiked.learners.feedback import SYMMETRIC, send_down
-from spiked.learners.influence import accumulate, bring_rows, forget, see, settle, take_rows, tick
+from spiked.learners.influence_origins import forget, see, settle
+from spiked.learners.influence_rows import accumulate, bring_rows, take_rows, tick
 from spiked.learners.jit import inlined, kernel
 from spiked.learners.objectives import membrane_error
 from spiked.learners.surrogates import surrogate_row
