@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--page", type=Path, help="write the tables between this page's marks")
-    parser.add_argument("--again", type=Path, help="measure only what --only names; the rest is of this file")
+    parser.add_argument("--again", type=Path, help="measure what --only and --workloads name; the rest is of this file")
     parser.add_argument("--brian2-python", help="an interpreter that has brian2, where this one cannot have it")
     parser.add_argument("--unit", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -95,7 +95,8 @@ def main() -> int:
     }  # fmt: skip
     for unit in only:
         began = time.time()
-        result["rows"] = [row for row in result["rows"] if row["unit"] != unit] + measure(unit, options)
+        kept_rows = [r for r in result["rows"] if r["unit"] != unit or r.get("workload") not in (None, *args.workloads)]
+        result["rows"] = kept_rows + measure(unit, options)
         result["took_s"] += round(time.time() - began)
         if args.json:  # after each unit: a run that is cut short has measured something
             args.json.write_text(json.dumps(result, indent=1) + "\n")

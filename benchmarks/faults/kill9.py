@@ -3,9 +3,8 @@
     python benchmarks/faults/kill9.py [--kills 500] [--every-s 0.3] [--head discriminant] [--seed 0] [--json FILE]
 
 A sender that keeps what it has sent, as one does that must not lose anything, streams labelled samples; the daemon
-learns and checkpoints every `--every-s` seconds. After a time drawn at random (0 to 4 intervals; each tenth counts from
-the start of the process, so that it may hit the loading) it gets SIGKILL. It is started again, and asked where it
-stands. What is held against it:
+learns and checkpoints every `--every-s` seconds. After a time drawn at random (0 to 4 intervals) it gets SIGKILL, each
+tenth time twice, the second while it starts. It is started again, and asked where it stands. What is held against it:
 
 - every start finds a checkpoint that verifies, and nothing was set aside as damaged;
 - its knowledge (a digest of all that was learnt) equals that of a run without interruption at the same message;
@@ -35,7 +34,8 @@ from spiked.service.progress import Progress
 if True:  # `common` has put the tests' folder on the path
     from live import Live
 
-FIRST_TENTH = 10
+TWICE = 10
+"""Each so many times it is killed once more, within its start."""
 
 
 class Straight:
@@ -108,17 +108,16 @@ def run(folder: Path, kills: int, every_s: float, head: str = "discriminant", se
     try:
         with Progress("kill -9", kills, "kills") as progress:
             for k in range(kills):
-                if k % FIRST_TENTH == FIRST_TENTH - 1:  # from the start of the process: it may still be loading
-                    time.sleep(rng.uniform(0, 1.2))
-                    ready = live.get("/readyz")[0] == 200
-                    before_ready += not ready
-                    sent: list[float] = []
-                else:
-                    live.wait_ready()
-                    sent = send_until(live, straight, position, time.monotonic() + rng.uniform(0, 4 * every_s), 300.0)
+                live.wait_ready()
+                sent = send_until(live, straight, position, time.monotonic() + rng.uniform(0, 4 * every_s), 300.0)
                 killed = time.monotonic()
                 assert live.stop(signal.SIGKILL) == -signal.SIGKILL
                 live.spawn()
+                if k % TWICE == TWICE - 1:  # and again while it starts and loads
+                    time.sleep(rng.uniform(0, 1.2))
+                    before_ready += live.get("/readyz")[0] != 200
+                    assert live.stop(signal.SIGKILL) == -signal.SIGKILL
+                    live.spawn()
                 live.wait_ready()
                 status = live.status()
                 now = int(status["next_seq"])
