@@ -9,7 +9,7 @@ messages too, which the gaps in their numbers tell; in mode ``pull`` nothing is 
 
 Held against it: the highest resident memory; sent = taken + lost for messages; for the events of those that were taken,
 received = seen + shed, and a step for each ms of the stream's time; and how soon after the storm predictions are as
-prompt as before it.
+prompt as before it (the median of a tenth of a second is no more than twice what was usual).
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ if True:  # `common` has put the tests' folder on the path
     from live import Live
 
 MESSAGE_MS = 5
+DENSE = 60_000
+"""Events of a message when the sustained rate is measured: so dense that more of them hit the same pixels."""
 CLASSES = ["a", "b", "c"]
 
 
@@ -50,7 +52,7 @@ every_ms = {MESSAGE_MS}
 [network]
 layers = [{{ neurons = {neurons} }}]
 classes = {json.dumps(CLASSES)}
-head = "gradient"
+trace_ms = [50.0]
 [learning]
 window_ms = 100.0
 [[stream]]
@@ -116,7 +118,7 @@ def sustained(live: Live, n: int) -> float:
     camera = Camera(live, "pull", [n])
     camera.socket.send_multipart(camera.sender.target(0, 0))
     began = time.monotonic()
-    for _ in range(int(2000 / MESSAGE_MS)):
+    for _ in range(int(500 / MESSAGE_MS)):
         camera.socket.send_multipart(camera.stamped(n))
     live.wait_seq(camera.sender.seq - 1)
     took = time.monotonic() - began
@@ -125,12 +127,12 @@ def sustained(live: Live, n: int) -> float:
 
 
 def run(
-    folder: Path, seconds: float = 10.0, times: float = 10.0, mode: str = "sub", neurons: int = 256,
+    folder: Path, seconds: float = 10.0, times: float = 10.0, mode: str = "sub", neurons: int = 1024,
     max_lag_ms: float = 50.0, calm_s: float = 3.0,
 ) -> dict[str, Any]:  # fmt: skip
     """Calm, storm, calm; figures, and AssertionError where something is not accounted for."""
     with Live(folder / "rate", text("pull", neurons, 0.0)) as live:
-        rate = sustained(live, 5000)
+        rate = sustained(live, DENSE)
     calm, storm = (max(1, int(rate * f * MESSAGE_MS * 1e-3)) for f in (0.1, times))
     with Live(folder / "storm", text(mode, neurons, max_lag_ms)) as live:
         camera = Camera(live, mode, [calm, storm])
@@ -161,8 +163,10 @@ def run(
         assert steps == (camera.sender.seq - 1) * MESSAGE_MS, f"{steps} steps of {camera.sender.seq - 1} messages"
     usual = [ms for at, ms, *_ in listener.said if began + calm_s / 3 < at < began + calm_s]
     after = [(at - (stormed + late_s), ms) for at, ms, *_ in listener.said if at > stormed + late_s]
-    limit = 2 * max(usual)
-    slow = [at for at, ms in after if ms > limit]
+    slices: dict[int, list[float]] = {}
+    for at, ms in after:
+        slices.setdefault(int(10 * at), []).append(ms)
+    slow = [0.1 * k + 0.1 for k, found in slices.items() if statistics.median(found) > 2 * statistics.median(usual)]
     stormy = [ms for at, ms, *_ in listener.said if began + calm_s < at < stormed]
     return {
         "sustained_mev_s": rate * 1e-6, "storm_mev_s": storm / MESSAGE_MS * 1e-3, "messages": camera.sender.seq,
