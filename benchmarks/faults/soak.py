@@ -121,7 +121,8 @@ def draw(seen: list[dict[str, float]], path: Path) -> None:
     figure = Figure(figsize=(6, 3), layout="constrained")
     axis = figure.subplots()
     axis.plot([s["hours"] for s in seen], [s["resident_mb"] for s in seen])
-    axis.set(xlabel="hours of the stream", ylabel="resident memory (MB)", ylim=(0, None))
+    most = max(s["resident_mb"] for s in seen)
+    axis.set(xlabel="hours of the stream", ylabel="resident memory (MB)", ylim=(0, 1.25 * most))
     figure.savefig(path, dpi=100)
 
 
