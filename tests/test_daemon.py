@@ -150,6 +150,25 @@ def test_a_signal_while_it_compiles_ends_it_too(tmp_path: Path, text: str) -> No
     live.__exit__()
 
 
+def test_a_signal_ends_it_also_where_the_compiler_does_not_hear_it() -> None:
+    code = """
+import signal, socket, time
+from spiked.service.compiling import ends_in_time
+wake, sender = socket.socketpair()
+wake.setblocking(False), sender.setblocking(False)
+signal.signal(signal.SIGTERM, lambda *_: None)
+signal.set_wakeup_fd(sender.fileno())
+with ends_in_time(wake, 0.2):
+    print("inside", flush=True)
+    while True:
+        time.sleep(1)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"inside\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
 def test_kill_9_costs_nothing_that_was_checkpointed(tmp_path: Path, text: str, samples: list[Sample]) -> None:
     messages = messages_of(samples, epoch=7)
     with Live(tmp_path / "straight", text) as live:

@@ -27,7 +27,7 @@ from spiked.io.source import Source
 from spiked.learners.jit import cache_is_cold
 from spiked.service.checkpoint_writer import CheckpointWriter
 from spiked.service.checkpoints import CheckpointStore
-from spiked.service.compiling import told_to_the_manager
+from spiked.service.compiling import ends_in_time, told_to_the_manager
 from spiked.service.config import Config
 from spiked.service.control import Control
 from spiked.service.http import HttpServer
@@ -88,14 +88,14 @@ class Daemon:
         with contextlib.suppress(_StoppedEarly), contextlib.ExitStack() as stack:
             wake = stack.enter_context(_signals(self))
             stack.enter_context(_lock(Path(self.config.daemon.state_dir)))
-            self._open(stack)
+            self._open(stack, wake)
             self._loop(wake)
             notify("STOPPING=1")
             log.info("stopping: %s", self.stopping)
             return 0 if self._last_checkpoint() else 1
         return 0
 
-    def _open(self, stack: contextlib.ExitStack) -> None:
+    def _open(self, stack: contextlib.ExitStack, wake: socket.socket) -> None:
         """Bring everything up, in the order in which it can fail cheaply."""
         c = self.config
         registry = CollectorRegistry()
@@ -132,7 +132,7 @@ class Daemon:
         if cache_is_cold():
             log.info("compiling the kernels: some 10 s, at the first start only")
         began = time.perf_counter()
-        with told_to_the_manager():
+        with told_to_the_manager(), ends_in_time(wake, STOP_S):
             warm_up(c)
         self.stats.compile_seconds = time.perf_counter() - began
         loaded = self.store.load()
