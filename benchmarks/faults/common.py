@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from spiked.io.sim_dvs import dvs_samples
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
+from live import Live as Live  # noqa: E402 -- the daemon as the tests start it
 
 CAM0 = Geometry(34, 34, 2)
 DVS128 = Geometry(128, 128, 2)
@@ -58,3 +62,18 @@ def process_figures(pid: int) -> dict[str, float]:
         "descriptors": sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()),
         "threads": int(fields["Threads"]),
     }
+
+
+def learns(names: list[str], head: str = "discriminant") -> str:
+    """A network of 64 neurons that knows these classes, and the stream ``cam0``, as a configuration file has them."""
+    network = f'[network]\nlayers = [{{ neurons = 64 }}]\nclasses = {json.dumps(names)}\nhead = "{head}"\n'
+    return network + '[[stream]]\nid = "cam0"\nwidth = 34\nheight = 34\n'
+
+
+def report(figures: dict[str, Any], args: argparse.Namespace) -> None:
+    """Print figures a line each, and write them all where ``--json`` says."""
+    for name, value in figures.items():
+        if not isinstance(value, list):
+            print(f"{name:20} {value:.3f}" if isinstance(value, float) else f"{name:20} {value}")
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1) + "\n")

@@ -26,12 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from common import Frames, endless, looks, process_figures
+from common import Frames, Live, endless, looks, process_figures, report
 
 from spiked.service.progress import Progress
-
-if True:  # `common` has put the tests' folder on the path
-    from live import Live
 
 PASSING = ("latency_us",)
 """Keys of a prediction that tell of this run's clock alone."""
@@ -166,10 +163,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = run(Path(folder), args.messages, args.every, args.seed)
-    for name, value in figures.items():
-        print(f"{name:20} {value:.1f}" if isinstance(value, float) else f"{name:20} {value}")
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    report(figures, args)
 
 
 if __name__ == "__main__":

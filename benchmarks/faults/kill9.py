@@ -16,7 +16,6 @@ The uninterrupted run is made in this process, message by message, with the daem
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import signal
 import tempfile
@@ -25,14 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from common import Frames, endless, looks
+from common import Frames, Live, endless, learns, looks, report
 
 from spiked.service.configfile import parse_config
 from spiked.service.pipeline import Pipeline
 from spiked.service.progress import Progress
-
-if True:  # `common` has put the tests' folder on the path
-    from live import Live
 
 TWICE = 10
 """Each so many times it is killed once more, within its start."""
@@ -68,15 +64,7 @@ def text(names: list[str], head: str, every_s: float) -> str:
     return f"""
 [checkpoint]
 every_s = {every_s}
-[network]
-layers = [{{ neurons = 64 }}]
-classes = {json.dumps(names)}
-head = "{head}"
-[[stream]]
-id = "cam0"
-width = 34
-height = 34
-"""
+{learns(names, head)}"""
 
 
 def send_until(live: Live, straight: Straight, first: int, end: float, per_s: float) -> list[float]:
@@ -151,10 +139,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = run(Path(folder), args.kills, args.every_s, args.head, args.seed)
-    for name, value in figures.items():
-        print(f"{name:20} {value:.3f}" if isinstance(value, float) else f"{name:20} {value}")
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    report(figures, args)
 
 
 if __name__ == "__main__":

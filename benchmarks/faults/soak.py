@@ -20,12 +20,9 @@ from typing import Any
 
 import numpy as np
 import zmq
-from common import endless, looks, process_figures
+from common import Live, endless, learns, looks, process_figures, report
 
 from spiked.service.progress import Progress
-
-if True:  # `common` has put the tests' folder on the path
-    from live import Live
 
 ON_THEIR_WAY = 8
 """Messages sent and not yet answered for."""
@@ -39,15 +36,7 @@ def text(names: list[str], head: str) -> str:
 every_s = 2
 [predictions]
 every_ms = 1000000
-[network]
-layers = [{{ neurons = 64 }}]
-classes = {json.dumps(names)}
-head = "{head}"
-[[stream]]
-id = "cam0"
-width = 34
-height = 34
-"""
+{learns(names, head)}"""
 
 
 def run(folder: Path, hours: float, head: str = "discriminant") -> dict[str, Any]:
@@ -136,11 +125,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = run(Path(folder), args.hours, args.head)
-    for name, value in figures.items():
-        if name != "seen":
-            print(f"{name:20} {value:.2f}" if isinstance(value, float) else f"{name:20} {value}")
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    report(figures, args)
     if args.plot:
         draw(figures["seen"], args.plot)
 

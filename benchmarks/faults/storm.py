@@ -26,13 +26,10 @@ from typing import Any
 
 import numpy as np
 import zmq
-from common import DVS128, Frames, process_figures, random_events
+from common import DVS128, Frames, Live, process_figures, random_events, report
 
 from spiked.io.sender import Sender
 from spiked.io.wire import EventCodec
-
-if True:  # `common` has put the tests' folder on the path
-    from live import Live
 
 MESSAGE_MS = 5
 DENSE = 60_000
@@ -188,10 +185,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = run(Path(folder), args.seconds, args.times, args.mode)
-    for name, value in figures.items():
-        print(f"{name:20} {value:.2f}" if isinstance(value, float) else f"{name:20} {value}")
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    report(figures, args)
 
 
 if __name__ == "__main__":

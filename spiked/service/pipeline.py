@@ -74,7 +74,7 @@ class Pipeline:
             return self.streams[message.stream].take(message, arrived_s)
         except WireError as error:
             self.wire.reject(error.stream, error.reason, str(error))
-            if error.stream in self.streams and error.reason != "unauthorised":
+            if error.stream in self.streams:
                 self.streams[error.stream].position.refused(error.reason)
             return []
 

@@ -22,7 +22,7 @@ REPLACED = 16
 """Senders that have been replaced and are still known; each start draws an epoch of 32 bits, and comes back never."""
 WINDOW = 64
 """A number that comes late is taken if it has not been before, and lies no further back."""
-OUT_OF_TURN = ("epoch", "seq")
+OUT_OF_TURN = ("epoch", "seq", "unauthorised")
 """Refusals of messages whose numbers say nothing about those that are due."""
 
 
