@@ -14,48 +14,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spiked.learners.bundle import Bundles
 from spiked.learners.contract import CLOSE, Cues, Readouts, Steps
 from spiked.learners.decoders import Decoder, decode_close, decode_rest, decode_scores, decode_step, grow_decoder
 from spiked.learners.dynamics import lif_step
 from spiked.learners.jit import kernel
 from spiked.learners.lif import Lif, LifState, copy_state, grow_lif, layer_weight, make_lif_state, rest_lif
+from spiked.learners.running import room_between, room_for
 from spiked.learners.spike_traces import take_totals
 
 
-class _Said(NamedTuple):
-    """Room for what a run says."""
-
-    scores: NDArray[np.float32]
-    spikes: NDArray[np.int64]
-
-
 @kernel
-def _read(state, dec, logits, said, row):  # type: ignore[no-untyped-def]
+def _read(state, dec, logits, scores, spikes, row):  # type: ignore[no-untyped-def]
     """Scores and spikes into a row."""
     decode_scores(dec, logits)
     for k in range(len(logits)):
-        said.scores[row, k] = logits[k]
-    take_totals(state, said.spikes, row)
+        scores[row, k] = logits[k]
+    take_totals(state, spikes, row)
 
 
 @kernel
-def _run(net, state, dec, logits, steps, cues, said):  # type: ignore[no-untyped-def]
-    """All steps of a run, without learning."""
+def _run(bundle, indptr, indices, counts, flags, scores, spikes):  # type: ignore[no-untyped-def]
+    """All steps of a run, without learning; the bundle is of network, state, decoder and room for scores."""
+    net, state, dec, logits = bundle.parts
     a = net.u_at[len(net.threshold) - 1]
     row = 0
-    for t in range(len(steps.indptr) - 1):
-        lo, hi = steps.indptr[t], steps.indptr[t + 1]
-        lif_step(net, state, steps.indices[lo:hi], steps.counts[lo:hi])
+    for t in range(len(indptr) - 1):
+        lo, hi = indptr[t], indptr[t + 1]
+        lif_step(net, state, indices[lo:hi], counts[lo:hi])
         decode_step(dec, state.spike[a:], state.membrane[a:])
-        if cues.flags[t]:
-            _read(state, dec, logits, said, row)
+        if flags[t]:
+            _read(state, dec, logits, scores, spikes, row)
             row += 1
-            if cues.flags[t] & CLOSE:
+            if flags[t] & CLOSE:
                 decode_close(dec)
 
 
@@ -91,6 +86,7 @@ class AveragedCopy:
         self.state: LifState = make_lif_state(net)
         self.dec = dec._replace(score=np.zeros_like(dec.score), first=dec.first.copy(), clock=np.zeros_like(dec.clock))
         decode_rest(self.dec)
+        self._bundles = Bundles()
         self.age = np.zeros(int(net.sizes[-1]), np.int64)
         self._make_room()
 
@@ -100,22 +96,17 @@ class AveragedCopy:
 
     def run(self, steps: Steps, cues: Cues) -> Readouts:
         """Advance by many steps in one compiled call."""
-        at = cues.flags.nonzero()[0]
-        said = self._room(len(at))
-        _run(self.net, self.state, self.dec, self._logits, steps, cues, said)
-        return Readouts(at, cues.flags[at], cues.labels[at], said.scores, said.spikes)
+        said = room_for(cues, len(self._logits), len(self.net.threshold))
+        bundle = self._bundles.of(self.net, self.state, self.dec, self._logits)
+        _run(bundle, *steps[1:], cues.flags, said.scores, said.spikes)
+        return said
 
     def conclude(self, label: int) -> Readouts:
         """Read out and close the window between two steps."""
-        said = self._room(1)
-        _read(self.state, self.dec, self._logits, said, 0)
+        said = room_between(label, len(self._logits), len(self.net.threshold))
+        _read(self.state, self.dec, self._logits, said.scores, said.spikes, 0)
         decode_close(self.dec)
-        flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
-        return Readouts(np.array([-1], np.int64), flags, labels, said.scores, said.spikes)
-
-    def _room(self, rows: int) -> _Said:
-        n_layers = len(self.net.threshold)
-        return _Said(np.zeros((rows, len(self._logits)), np.float32), np.zeros((rows, n_layers), np.int64))
+        return said
 
     def follow(self, net: Lif) -> None:
         """Take the weights of `net` into the mean: a window has taught."""

@@ -71,8 +71,20 @@ def check_inputs(steps: Steps, cues: Cues, n_in: int, n_labels: int) -> None:
     """Raise ValueError for what compiled code would follow out of its arrays."""
     if len(cues.flags) != steps.n or len(cues.labels) != steps.n:
         raise ValueError(f"{len(cues.flags)} flags and {len(cues.labels)} labels for {steps.n} steps")
-    check_range("label", cues.labels, UNLABELLED, n_labels)
-    check_range("channel", steps.indices, 0, n_in)
+    if _any_outside(cues.labels, n_labels, steps.indices, n_in):
+        check_range("label", cues.labels, UNLABELLED, n_labels)
+        check_range("channel", steps.indices, 0, n_in)
+
+
+@kernel
+def _any_outside(labels, n_labels, indices, n_in):  # type: ignore[no-untyped-def]
+    """Whether a label or a channel is out of range: both in one call, as each call costs."""
+    outside = False
+    for k in range(len(labels)):
+        outside |= (labels[k] < UNLABELLED) | (labels[k] >= n_labels)
+    for k in range(len(indices)):
+        outside |= (indices[k] < 0) | (indices[k] >= n_in)
+    return outside
 
 
 @kernel

@@ -38,6 +38,7 @@ from spiked.learners.discriminant import (
 from spiked.learners.dynamics import lif_step
 from spiked.learners.jit import kernel
 from spiked.learners.lif import Lif, LifState, layer_weight, make_lif_state, rest_lif
+from spiked.learners.running import RunMixin, room_between, room_for
 from spiked.learners.spike_traces import SpikeTraces, featurize, follow, make_traces, take_totals
 from spiked.learners.state import StateMixin
 
@@ -72,24 +73,24 @@ def _read(traces, head, state, scores, spikes, row):  # type: ignore[no-untyped-
 
 
 @kernel
-def _run(bundle, steps, cues, learn, scores, spikes):  # type: ignore[no-untyped-def]
+def _run(bundle, indptr, indices, counts, flags, labels, learn, scores, spikes):  # type: ignore[no-untyped-def]
     """All steps of a run; the bundle is of the network, its state, the traces and the head."""
     net, state, traces, head = bundle.parts
     a = net.u_at[len(net.threshold) - 1]
     spike = state.spike[a : net.u_at[len(net.threshold)]]
     row = 0
-    for t in range(len(steps.indptr) - 1):
-        lo, hi = steps.indptr[t], steps.indptr[t + 1]
-        lif_step(net, state, steps.indices[lo:hi], steps.counts[lo:hi])
+    for t in range(len(indptr) - 1):
+        lo, hi = indptr[t], indptr[t + 1]
+        lif_step(net, state, indices[lo:hi], counts[lo:hi])
         follow(traces, spike)
-        if cues.flags[t]:
+        if flags[t]:
             _read(traces, head, state, scores, spikes, row)
             row += 1
-            if learn and cues.flags[t] & CLOSE and cues.labels[t] != UNLABELLED:
-                learn_example(head, traces.features, cues.labels[t])
+            if learn and flags[t] & CLOSE and labels[t] != UNLABELLED:
+                learn_example(head, traces.features, labels[t])
 
 
-class FixedLearner(StateMixin):
+class FixedLearner(RunMixin, StateMixin):
     """Fixed LIF features and a streaming head.
 
     Parameters
@@ -115,35 +116,25 @@ class FixedLearner(StateMixin):
     def _make_traces(self) -> SpikeTraces:
         return make_traces(int(self.net.sizes[-1]), self.spec.trace_ms, self._dt_ms)
 
-    def step(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
-        """Advance by exactly one step."""
-        if steps.n != 1:
-            raise ValueError(f"step() takes 1 step, not {steps.n}")
-        return self.run(steps, cues, learn)
-
     def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
         """Advance by many steps in one compiled call."""
         cues = silent_cues(steps.n) if cues is None else cues
         check_inputs(steps, cues, self.n_in, self.n_out)
-        at = cues.flags.nonzero()[0]
-        scores = np.zeros((len(at), self.n_out), np.float32)
-        spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
+        said = room_for(cues, self.n_out, len(self.net.threshold))
         bundle = self._bundles.of(self.net, self._state, self._traces, self.head)
-        _run(bundle, steps, cues, learn, scores, spikes)
-        return Readouts(at, cues.flags[at], cues.labels[at], scores, spikes)
+        _run(bundle, *steps[1:], *cues[:2], learn, said.scores, said.spikes)
+        return said
 
     def conclude(
         self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
     ) -> Readouts:
         """Read out and close the window now, between two steps."""
-        flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
-        check_range("label", labels, UNLABELLED, self.n_out)
-        scores = np.zeros((1, self.n_out), np.float32)
-        spikes = np.zeros((1, len(self.net.threshold)), np.int64)
-        _read(self._traces, self.head, self._state, scores, spikes, 0)
+        said = room_between(label, self.n_out, len(self.net.threshold))
+        check_range("label", said.labels, UNLABELLED, self.n_out)
+        _read(self._traces, self.head, self._state, said.scores, said.spikes, 0)
         if learn and label != UNLABELLED:
             self.teach(label)
-        return Readouts(np.array([-1], np.int64), flags, labels, scores, spikes)
+        return said
 
     def teach(self, label: int) -> None:
         """Let the head learn what it read last, as an example of `label`; once for each read-out."""

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from spiked.learners.closing import close_window
 from spiked.learners.contract import (
-    CLOSE,
     NO_VALUES,
     UNLABELLED,
     Cues,
@@ -54,11 +53,12 @@ from spiked.learners.lif import Lif, LifState, copy_state, grow_lif
 from spiked.learners.objectives import OBJECTIVES
 from spiked.learners.optimizers import OPTIMIZERS
 from spiked.learners.regularisers import MEAN_MS, Penalty
+from spiked.learners.running import RunMixin, room_between, room_for
 from spiked.learners.state import StateMixin
 from spiked.learners.surrogates import SURROGATES
 
 
-class GradientLearner(StateMixin):
+class GradientLearner(RunMixin, StateMixin):
     """A stack of LIF layers, the last of which reads out, learning by eligibility traces at the end of each window.
 
     Parameters
@@ -81,6 +81,7 @@ class GradientLearner(StateMixin):
         self._seed, self._dt_ms = seed, dt_ms
         self._key = make_key(seed)[0]
         self._sides: dict[str, Live] = {}
+        self._known: Options | None = None
         p = spec.regularisers
         self._penalty = Penalty(
             p.on, float(p.l1), float(p.upper), float(p.upper_hz), p.upper_power, float(p.lower), float(p.lower_hz)
@@ -124,18 +125,15 @@ class GradientLearner(StateMixin):
         return out
 
     def _options(self) -> Options:
-        s = self.spec
-        return Options(
-            OBJECTIVES.index(s.objective), SURROGATES.index(s.surrogate),
-            OPTIMIZERS.index(s.optimizer), float(self.rate), float(s.error_threshold), float(s.decays_rate),
-            s.population, self._key, float(np.exp(-self._dt_ms / MEAN_MS)), self._dt_ms / 1000,
-        )  # fmt: skip
-
-    def step(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
-        """Advance by exactly one step."""
-        if steps.n != 1:
-            raise ValueError(f"step() takes 1 step, not {steps.n}")
-        return self.run(steps, cues, learn)
+        """What a run needs to know, made anew where the rate is another."""
+        if self._known is None or self._known.rate != self.rate:
+            s = self.spec
+            self._known = Options(
+                OBJECTIVES.index(s.objective), SURROGATES.index(s.surrogate),
+                OPTIMIZERS.index(s.optimizer), float(self.rate), float(s.error_threshold), float(s.decays_rate),
+                s.population, self._key, float(np.exp(-self._dt_ms / MEAN_MS)), self._dt_ms / 1000,
+            )  # fmt: skip
+        return self._known
 
     def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
         """Advance by many steps in one compiled call."""
@@ -153,31 +151,28 @@ class GradientLearner(StateMixin):
 
     def _advance(self, steps: Steps, cues: Cues, learn: bool) -> Readouts:
         check_inputs(steps, cues, self.n_in, self.n_labels(cues.values))
-        live, at = self._live, cues.flags.nonzero()[0]
-        scores = np.zeros((len(at), self.n_out), np.float32)
-        spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
+        live = self._live
+        said = room_for(cues, self.n_out, len(self.net.threshold))
         if not learn and live.eli.clock[0]:
             drop_window(self.net, live)  # a window with a gap in it teaches nothing
         if learn and not live.eli.clock[0]:
             take_up(self.net, live)
         bundle = live.bundles.of(
             self.net, live.state, live.eli, live.work, live.window, self._feedback, live.local, self._penalty,
-            live.decays, live.dec, self._average, self._ones,
+            live.decays, live.dec, self._average, self._ones, self._options(),
         )  # fmt: skip
-        run_steps(bundle, self._options(), steps, cues, learn, scores, spikes)
-        return Readouts(at, cues.flags[at], cues.labels[at], scores, spikes)
+        run_steps(bundle, *steps[1:], *cues, learn, said.scores, said.spikes)
+        return said
 
     def conclude(
         self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
     ) -> Readouts:
         """Read out and close the window now, between two steps."""
-        flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
+        said = room_between(label, self.n_out, len(self.net.threshold))
         if self.spec.objective not in ("membrane_ce", "membrane_mse"):  # those have used the labels step by step
-            check_range("label", labels, UNLABELLED, self.n_labels(values))
-        scores = np.zeros((1, self.n_out), np.float32)
-        spikes = np.zeros((1, len(self.net.threshold)), np.int64)
+            check_range("label", said.labels, UNLABELLED, self.n_labels(values))
         live = self._live
-        read_out(live.state, live.dec, live.work, scores, spikes, 0)
+        read_out(live.state, live.dec, live.work, said.scores, said.spikes, 0)
         if learn:
             close_window(
                 self.net, live.state, live.eli, live.work, live.window, self._options(),
@@ -188,7 +183,7 @@ class GradientLearner(StateMixin):
             if live.eli.clock[0]:
                 drop_window(self.net, live)
             decode_close(live.dec)
-        return Readouts(np.array([-1], np.int64), flags, labels, scores, spikes)
+        return said
 
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.closing import close_window, cut_small
-from spiked.learners.contract import CLOSE, UNLABELLED
+from spiked.learners.contract import CLOSE, UNLABELLED, Steps
 from spiked.learners.counter import word
 from spiked.learners.decoders import decode_close, decode_scores, decode_step
 from spiked.learners.dynamics import copy, fire, integrate, integrate_spikes, leak, next_step
@@ -194,15 +194,16 @@ def _run_layers(net, state, eli, ones, steps, t, learn):  # type: ignore[no-unty
 
 @kernel
 def run_steps(  # type: ignore[no-untyped-def]
-    bundle, opt, steps, cues, learn, out_scores, out_spikes
+    bundle, indptr, indices, counts, flags, labels, values, learn, out_scores, out_spikes
 ):
     """All steps of a run: the whole learner, top to bottom."""
-    net, state, eli, work, window, general, local, penalty, decays, dec, average, ones = bundle.parts
+    net, state, eli, work, window, general, local, penalty, decays, dec, average, ones, opt = bundle.parts
+    steps = Steps(0, indptr, indices, counts)
     feedback = Feedback(general.kind, general.matrix, general.at, local, general.decay)
     a = net.u_at[len(net.threshold) - 1]
     row = 0
-    for t in range(len(steps.indptr) - 1):
-        label = np.int64(cues.labels[t])
+    for t in range(len(indptr) - 1):
+        label = np.int64(labels[t])
         if learn:
             if is_between(eli):
                 eli.rests[0] = 0
@@ -213,14 +214,14 @@ def run_steps(  # type: ignore[no-untyped-def]
         _run_layers(net, state, eli, ones, steps, t, learn)
         decode_step(dec, state.spike[a:], state.membrane[a:])
         if learn:
-            _learn_step(net, state, eli, work, window, opt, feedback, penalty, decays, dec, label, cues.values)
-        if cues.flags[t]:
+            _learn_step(net, state, eli, work, window, opt, feedback, penalty, decays, dec, label, values)
+        if flags[t]:
             read_out(state, dec, work, out_scores, out_spikes, row)
             row += 1
-            if cues.flags[t] & CLOSE:
+            if flags[t] & CLOSE:
                 if learn:
                     close_window(
-                        net, state, eli, work, window, opt, feedback, penalty, decays, dec, average, label, cues.values
+                        net, state, eli, work, window, opt, feedback, penalty, decays, dec, average, label, values
                     )
                 else:
                     decode_close(dec)

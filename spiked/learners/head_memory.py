@@ -26,6 +26,7 @@ from spiked.learners.discriminant import Discriminant, fade
 from spiked.learners.distance_alarm import DistanceAlarm
 from spiked.learners.fixed import FixedLearner
 from spiked.learners.lif import Lif
+from spiked.learners.running import RunMixin
 from spiked.learners.state import StateMixin
 from spiked.learners.windows import join_readouts, windows
 
@@ -35,7 +36,7 @@ LEAST_EXAMPLES = 20
 """Answers to a class count once it has been shown so often."""
 
 
-class HeadMemoryLearner(StateMixin):
+class HeadMemoryLearner(RunMixin, StateMixin):
     """Fixed features and a streaming head that learns from warped copies too, and lets the past go when all changes.
 
     Parameters
@@ -84,12 +85,6 @@ class HeadMemoryLearner(StateMixin):
     def n_out(self) -> int:  # type: ignore[override]
         """Classes."""
         return self.live.n_out
-
-    def step(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
-        """Advance by exactly one step."""
-        if steps.n != 1:
-            raise ValueError(f"step() takes 1 step, not {steps.n}")
-        return self.run(steps, cues, learn)
 
     def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
         """Advance by many steps: in one compiled call, or, while learning, some for each window."""

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-from spiked.learners.jit import kernel
+from spiked.learners.jit import inlined, kernel
+
+
+@inlined
+def see(net, inf, layer, o):  # type: ignore[no-untyped-def]
+    """Write out the sums from origin `o` to here."""
+    a, b = net.u_at[layer], net.u_at[layer + 1]
+    inf.seen_at[layer, o] = inf.clock[0]
+    _compose(
+        inf.g[o, a:b], inf.k1[o, a:b], inf.k2[o, a:b], inf.g[inf.now[layer], a:b], inf.k1[inf.now[layer], a:b],
+        inf.k2[inf.now[layer], a:b], inf.span[layer, o], o == inf.now[layer], layer + 1 == len(net.threshold),
+        inf.seen_g[o, a:b], inf.seen_k1[o, a:b], inf.seen_k2[o, a:b],
+    )  # fmt: skip
 
 
 @kernel
-def see(net, inf, layer, o):  # type: ignore[no-untyped-def]
-    """Write out the sums from origin `o` to here."""
-    n, a = net.sizes[layer + 1], net.u_at[layer]
-    now = inf.now[layer]
-    g, k1, k2 = inf.g[o, a : a + n], inf.k1[o, a : a + n], inf.k2[o, a : a + n]
-    seen_g, seen_k1, seen_k2 = inf.seen_g[o, a : a + n], inf.seen_k1[o, a : a + n], inf.seen_k2[o, a : a + n]
-    g_now, k1_now, k2_now = inf.g[now, a : a + n], inf.k1[now, a : a + n], inf.k2[now, a : a + n]
-    scaled = inf.scaled[a : a + n]
-    beta_r, kappa_r = inf.span[layer, o, 0], inf.span[layer, o, 1]
-    top = layer + 1 == len(net.threshold)
-    inf.seen_at[layer, o] = inf.clock[0]
-    if o == now:
-        for j in range(n):
-            seen_g[j] = g[j]
-        for j in range(n):
-            seen_k1[j] = k1[j]
-        for j in range(n):
-            seen_k2[j] = k2[j]
+def _compose(g, k1, k2, g_now, k1_now, k2_now, span, present, top, seen_g, seen_k1, seen_k2):  # type: ignore[no-untyped-def]
+    """Sums up to an origin's end, and those since, as one (`influence` has the algebra)."""
+    beta_r, kappa_r = span[0], span[1]
+    if present:
+        beta_r = kappa_r = 0.0
+    if top:
+        for j in range(len(g)):
+            seen_g[j] = g[j] + beta_r * g_now[j]
         return
-    ratio = beta_r if top else beta_r / kappa_r
-    for j in range(n):
+    ratio = 0.0 if present else beta_r / kappa_r
+    for j in range(len(g)):
         seen_g[j] = g[j] + ratio * g_now[j]
-    if not top:
-        for j in range(n):
-            scaled[j] = kappa_r * k1_now[j]
-        for j in range(n):
-            seen_k1[j] = k1[j] + scaled[j]
-        for j in range(n):
-            seen_k2[j] = (k2[j] + g[j] * scaled[j]) + beta_r * k2_now[j]
+        seen_k1[j] = k1[j] + kappa_r * k1_now[j]
+        seen_k2[j] = k2[j] + (g[j] * kappa_r) * k1_now[j] + beta_r * k2_now[j]
 
 
 @kernel

@@ -39,86 +39,89 @@ def tick(net, inf, layer):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def bring_rows(net, inf, layer, rows, n_rows):  # type: ignore[no-untyped-def]
-    """Let `rows` (the first `n_rows`), which have events in this step, refer to the present origin; after `tick`."""
+def take_rows(net, inf, layer, rows, counts, n_rows, membrane):  # type: ignore[no-untyped-def]
+    """Events of weight `counts` at inputs `rows` (the first `n_rows`); after `tick`, before `accumulate`.
+
+    Each row of the weights as they stand now, the lazy part included, goes to the membranes, times its count; the row
+    comes to the present origin, and the event is taken off it. One pass over a row, so that it comes from memory once.
+    """
     x0, now = inf.x_at[layer], inf.now[layer]
+    power = inf.power[layer, 0]
     for k in range(n_rows):
-        entry = x0 + rows[k]
+        i, x = rows[k], counts[k]
+        entry = x0 + i
+        old = inf.origin[entry]
+        inf.event[0] = x / power
+        d = inf.event[0]  # in the type of the weights, so that a row is one pass in that type
         if inf.is_live[entry] == 0:
             inf.is_live[entry] = 1
-            inf.live[x0 + inf.n_live[layer]] = rows[k]
+            inf.live[x0 + inf.n_live[layer]] = i
             inf.n_live[layer] += 1
-        elif inf.origin[entry] == now:
-            continue
+            _take_row(net, inf, layer, i, x, d, membrane)
+        elif old == now:
+            _take_row(net, inf, layer, i, x, d, membrane)
         else:
-            if inf.seen_at[layer, inf.origin[entry]] != inf.clock[0]:
-                see(net, inf, layer, inf.origin[entry])
-            _bring_row(net, inf, layer, rows[k])
+            if inf.seen_at[layer, old] != inf.clock[0]:
+                see(net, inf, layer, old)
+            _take_old_row(net, inf, layer, i, x, d, membrane)
         inf.origin[entry] = now
+        inf.xhat[entry] += d
+        inf.last[entry] = inf.clock[0]
 
 
 @inlined
-def _bring_row(net, inf, layer, i):  # type: ignore[no-untyped-def]
-    """Write a row as seen from the present origin: the weight that it stands for, and its influence, stay."""
+def _take_row(net, inf, layer, i, x, d, membrane):  # type: ignore[no-untyped-def]
+    """An event at a row that refers to the present origin."""
+    n = net.sizes[layer + 1]
+    a, at = net.u_at[layer], net.w_at[layer] + i * n
+    inf.event[0] = inf.xhat[inf.x_at[layer] + i]
+    xhat = inf.event[0]
+    weight, pull, k2 = net.weight[at : at + n], inf.pull_weight[a : a + n], inf.lazy_trace[a : a + n]
+    if layer + 1 == len(net.threshold):
+        for j in range(n):
+            membrane[j] += x * (weight[j] - xhat * k2[j])
+            weight[j] -= d * pull[j]
+        return
+    filtered, k1 = inf.filtered[at : at + n], inf.lazy_filtered[a : a + n]
+    pull_filtered = inf.pull_filtered[a : a + n]
+    for j in range(n):
+        membrane[j] += x * ((weight[j] - filtered[j] * k1[j]) - xhat * k2[j])
+        filtered[j] -= d * pull_filtered[j]
+        weight[j] -= d * pull[j]
+
+
+@inlined
+def _take_old_row(net, inf, layer, i, x, d, membrane):  # type: ignore[no-untyped-def]
+    """An event at a row that refers to a past origin: as seen from the present one, weight and influence stay."""
     n = net.sizes[layer + 1]
     a, entry, at = net.u_at[layer], inf.x_at[layer] + i, net.w_at[layer] + i * n
     old = inf.origin[entry]
-    weight, g, k2_now = net.weight[at : at + n], inf.seen_g[old, a : a + n], inf.lazy_trace[a : a + n]
+    beta_r, kappa_r = inf.span[layer, old, 0], inf.span[layer, old, 1]
     inf.event[0] = inf.xhat[entry]
-    xhat = inf.event[0]  # in the type of the weights, so that a row is one pass in that type
-    inf.xhat[entry] *= inf.span[layer, old, 0]
+    xhat = inf.event[0]
+    inf.xhat[entry] *= beta_r
     inf.event[0] = inf.xhat[entry]
     moved = inf.event[0]
+    weight, pull, k2_now = net.weight[at : at + n], inf.pull_weight[a : a + n], inf.lazy_trace[a : a + n]
+    g = inf.seen_g[old, a : a + n]
     if layer + 1 == len(net.threshold):
         for j in range(n):
-            weight[j] = (weight[j] - xhat * g[j]) + moved * k2_now[j]
-    else:
-        filtered, g_now = inf.filtered[at : at + n], inf.pull_filtered[a : a + n]
-        k1, k2, k1_now = inf.seen_k1[old, a : a + n], inf.seen_k2[old, a : a + n], inf.lazy_filtered[a : a + n]
-        inf.event[0] = inf.span[layer, old, 1]
-        faded = inf.event[0]
-        for j in range(n):
-            weight[j] = (weight[j] - filtered[j] * k1[j]) - xhat * k2[j]
-        for j in range(n):
-            filtered[j] = faded * (filtered[j] + xhat * g[j]) - moved * g_now[j]
-        for j in range(n):
-            weight[j] = (weight[j] + filtered[j] * k1_now[j]) + moved * k2_now[j]
-
-
-@inlined
-def take_rows(net, inf, layer, rows, counts, n_rows, membrane):  # type: ignore[no-untyped-def]
-    """Events of weight `counts` at inputs `rows` (the first `n_rows`); after `bring_rows`, before `accumulate`.
-
-    Each row of the weights as they stand now, the lazy part included, goes to the membranes, times its count; then the
-    event is taken off it. A row at a time, so that it comes from memory once.
-    """
-    n = net.sizes[layer + 1]
-    a, x0, w0 = net.u_at[layer], inf.x_at[layer], net.w_at[layer]
-    hidden = layer + 1 < len(net.threshold)
-    power = inf.power[layer, 0]
-    k1, k2 = inf.lazy_filtered[a : a + n], inf.lazy_trace[a : a + n]
-    pull_weight, pull_filtered = inf.pull_weight[a : a + n], inf.pull_filtered[a : a + n]
-    for k in range(n_rows):
-        i, x = rows[k], counts[k]
-        entry, at = x0 + i, w0 + i * n
-        inf.event[0] = inf.xhat[entry]
-        xhat = inf.event[0]  # in the type of the weights, so that a row is one pass in that type
-        inf.event[0] = x / power
-        d = inf.event[0]
-        weight = net.weight[at : at + n]
-        if hidden:
-            filtered = inf.filtered[at : at + n]
-            for j in range(n):
-                membrane[j] += x * ((weight[j] - filtered[j] * k1[j]) - xhat * k2[j])
-            for j in range(n):
-                filtered[j] -= d * pull_filtered[j]
-        else:
-            for j in range(n):
-                membrane[j] += x * (weight[j] - xhat * k2[j])
-        for j in range(n):
-            weight[j] -= d * pull_weight[j]
-        inf.xhat[entry] += d
-        inf.last[entry] = inf.clock[0]
+            stands = weight[j] - xhat * g[j]
+            membrane[j] += x * stands
+            weight[j] = (stands + moved * k2_now[j]) - d * pull[j]
+        return
+    filtered, g_now = inf.filtered[at : at + n], inf.pull_filtered[a : a + n]
+    k1, k2, k1_now = inf.seen_k1[old, a : a + n], inf.seen_k2[old, a : a + n], inf.lazy_filtered[a : a + n]
+    inf.event[0] = kappa_r
+    faded = inf.event[0]
+    inf.event[0] = inf.xhat[entry] / kappa_r
+    unfaded = inf.event[0]  # `moved` before it fades, so that an element is one chain and no sum of two products
+    for j in range(n):
+        stands = (weight[j] - filtered[j] * k1[j]) - xhat * k2[j]
+        membrane[j] += x * stands
+        kept = faded * ((filtered[j] + xhat * g[j]) - unfaded * g_now[j])
+        weight[j] = ((stands + kept * k1_now[j]) + moved * k2_now[j]) - d * pull[j]
+        filtered[j] = kept - d * g_now[j]
 
 
 @inlined

@@ -29,11 +29,12 @@ from spiked.learners.gradient import GradientLearner
 from spiked.learners.lif import Lif, layer_weight
 from spiked.learners.methods import Method
 from spiked.learners.rehearsal import PIECE, SIDE, Rehearsal
+from spiked.learners.running import RunMixin
 from spiked.learners.state import StateMixin
 from spiked.learners.windows import join_readouts, windows
 
 
-class MemoryLearner(StateMixin):
+class MemoryLearner(RunMixin, StateMixin):
     """A learner with methods against forgetting.
 
     Parameters
@@ -80,12 +81,6 @@ class MemoryLearner(StateMixin):
     @rate.setter
     def rate(self, rate: float) -> None:
         self.inner.rate = rate
-
-    def step(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
-        """Advance by exactly one step."""
-        if steps.n != 1:
-            raise ValueError(f"step() takes 1 step, not {steps.n}")
-        return self.run(steps, cues, learn)
 
     def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
         """Advance by many steps: in one compiled call, or, while learning, some for each window."""

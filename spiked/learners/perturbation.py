@@ -26,8 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spiked.learners.bundle import Bundles
 from spiked.learners.contract import (
-    CLOSE,
     NO_VALUES,
     UNLABELLED,
     Cues,
@@ -52,6 +52,7 @@ from spiked.learners.perturbation_kernels import (
     read_out,
     run_steps,
 )
+from spiked.learners.running import RunMixin, room_between, room_for
 from spiked.learners.state import StateMixin
 
 MODES = ("gradient", "accept")
@@ -77,7 +78,7 @@ class PerturbationSpec:
     decoder_tau_ms: float = 400.0
 
 
-class PerturbationLearner(StateMixin):
+class PerturbationLearner(RunMixin, StateMixin):
     """A stack of LIF layers, the last of which reads out, learning by perturbation.
 
     Parameters
@@ -102,6 +103,8 @@ class PerturbationLearner(StateMixin):
             raise ValueError(f"{int(net.sizes[-1])} outputs cannot be shared by classes of {spec.population} neurons")
         self.spec, self.rate, self._dt_ms = spec, spec.rate, dt_ms
         self._draws = Draws(make_key(seed), np.zeros(1, np.int64), np.zeros(int(net.x_at[-1]), np.int64))
+        self._known: Options | None = None
+        self._bundles = Bundles()
         self._lay_out(net)
 
     def _lay_out(self, net: Lif) -> None:
@@ -119,7 +122,10 @@ class PerturbationLearner(StateMixin):
         return self.spec.mode == "gradient"
 
     def _options(self) -> Options:
-        return Options(self._antithetic, float(self.spec.sigma), float(self.rate))
+        """What a run needs to know, made anew where the rate is another."""
+        if self._known is None or self._known.rate != self.rate:
+            self._known = Options(self._antithetic, float(self.spec.sigma), float(self.rate))
+        return self._known
 
     def _at_rest(self) -> Live:
         s, k = self.spec, self.n_out
@@ -138,41 +144,32 @@ class PerturbationLearner(StateMixin):
         plus, minus = self._live.window.judged.tolist()
         return plus, minus
 
-    def step(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
-        """Advance by exactly one step."""
-        if steps.n != 1:
-            raise ValueError(f"step() takes 1 step, not {steps.n}")
-        return self.run(steps, cues, learn)
-
     def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
         """Advance by many steps in one compiled call."""
         return self._advance(self._live, steps, silent_cues(steps.n) if cues is None else cues, learn)
 
     def _advance(self, live: Live, steps: Steps, cues: Cues, learn: bool) -> Readouts:
         check_inputs(steps, cues, self.n_in, self.n_out)
-        at = cues.flags.nonzero()[0]
-        scores = np.zeros((len(at), self.n_out), np.float32)
-        spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
+        said = room_for(cues, self.n_out, len(self.net.threshold))
         if not learn and live.window.clock[0]:
             drop_window(live)  # a window with a gap in it teaches nothing
-        run_steps(self._nets, live, self._draws, self._options(), steps, cues, learn, scores, spikes)
-        return Readouts(at, cues.flags[at], cues.labels[at], scores, spikes)
+        bundle = self._bundles.of(self._nets, live, self._draws, self._options())
+        run_steps(bundle, *steps[1:], *cues[:2], learn, said.scores, said.spikes)
+        return said
 
     def conclude(
         self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
     ) -> Readouts:
         """Read out and close the window now, between two steps; the labels have been used step by step."""
-        flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
-        check_range("label", labels, UNLABELLED, self.n_out)
-        scores = np.zeros((1, self.n_out), np.float32)
-        spikes = np.zeros((1, len(self.net.threshold)), np.int64)
-        read_out(self._live, scores, spikes, 0)
+        said = room_between(label, self.n_out, len(self.net.threshold))
+        check_range("label", said.labels, UNLABELLED, self.n_out)
+        read_out(self._live, said.scores, said.spikes, 0)
         if learn:
             close_window(self._nets, self._live, self._draws, self._options())
         else:
             drop_window(self._live)
         decode_close(self._live.decoder)
-        return Readouts(np.array([-1], np.int64), flags, labels, scores, spikes)
+        return said
 
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest.

@@ -206,15 +206,17 @@ def read_out(live, out_scores, out_spikes, row):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def run_steps(nets, live, draws, opt, steps, cues, learn, out_scores, out_spikes):  # type: ignore[no-untyped-def]
+def run_steps(  # type: ignore[no-untyped-def]
+    bundle, indptr, indices, counts, flags, labels, learn, out_scores, out_spikes
+):
     """All steps of a run."""
+    nets, live, draws, opt = bundle.parts
     net, window = nets.net, live.window
     top = len(net.rows) - 1
     a, b = net.u_at[top], net.u_at[top + 1]
     row = 0
-    for t in range(len(steps.indptr) - 1):
-        lo, hi = steps.indptr[t], steps.indptr[t + 1]
-        indices, counts = steps.indices[lo:hi], steps.counts[lo:hi]
+    for t in range(len(indptr) - 1):
+        rows, of_each = indices[indptr[t] : indptr[t + 1]], counts[indptr[t] : indptr[t + 1]]
         if learn:
             if window.clock[0] == 0:
                 _branch(live.state, live.plus)
@@ -222,24 +224,24 @@ def run_steps(nets, live, draws, opt, steps, cues, learn, out_scores, out_spikes
             window.clock[0] += 1
             _touch(net, live.plus, window.touched, True)
             _touch(net, live.minus, window.touched, True)
-            lif_step(nets.plus, live.plus, indices, counts)
+            lif_step(nets.plus, live.plus, rows, of_each)
             if opt.antithetic:
-                lif_step(nets.minus, live.minus, indices, counts)
-        lif_step(net, live.state, indices, counts)
+                lif_step(nets.minus, live.minus, rows, of_each)
+        lif_step(net, live.state, rows, of_each)
         decode_step(live.decoder, live.state.spike[a:b], live.state.membrane[a:b])
         if learn:
-            for k in range(len(indices)):
-                window.touched[indices[k]] = 1
+            for k in range(len(rows)):
+                window.touched[rows[k]] = 1
             _touch(net, live.plus, window.touched, False)
             _touch(net, live.minus, window.touched, False)
-            if cues.labels[t] != UNLABELLED:
+            if labels[t] != UNLABELLED:
                 window.clock[1] += 1
-                window.loss[0] += _loss(live.plus.membrane[a:b], cues.labels[t], window.logits)
-                window.loss[1] += _loss(live.minus.membrane[a:b], cues.labels[t], window.logits)
-        if cues.flags[t]:
+                window.loss[0] += _loss(live.plus.membrane[a:b], labels[t], window.logits)
+                window.loss[1] += _loss(live.minus.membrane[a:b], labels[t], window.logits)
+        if flags[t]:
             read_out(live, out_scores, out_spikes, row)
             row += 1
-            if cues.flags[t] & CLOSE:
+            if flags[t] & CLOSE:
                 if learn:
                     close_window(nets, live, draws, opt)
                 decode_close(live.decoder)

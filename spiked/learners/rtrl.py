@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from spiked.learners.bundle import Bundles
 from spiked.learners.contract import (
-    CLOSE,
     NO_VALUES,
     UNLABELLED,
     Cues,
@@ -35,6 +34,7 @@ from spiked.learners.influence_origins import see
 from spiked.learners.lif import Lif, LifState, grow_lif, make_lif_state, rest_lif
 from spiked.learners.objectives import OBJECTIVES
 from spiked.learners.rtrl_kernels import Options, Work, read_out, rest, run_steps, settle_all
+from spiked.learners.running import RunMixin, room_between, room_for
 from spiked.learners.state import StateMixin
 from spiked.learners.surrogates import SURROGATES
 
@@ -65,7 +65,7 @@ class RtrlSpec:
     decoder_tau_ms: float = 400.0
 
 
-class RtrlLearner(StateMixin):
+class RtrlLearner(RunMixin, StateMixin):
     """A stack of LIF layers, the last of which reads out, learning at every step by influence traces.
 
     Parameters
@@ -108,12 +108,6 @@ class RtrlLearner(StateMixin):
             )  # fmt: skip
         return self._known
 
-    def step(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
-        """Advance by exactly one step."""
-        if steps.n != 1:
-            raise ValueError(f"step() takes 1 step, not {steps.n}")
-        return self.run(steps, cues, learn)
-
     def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
         """Advance by many steps in one compiled call."""
         return self._advance(self._live, steps, silent_cues(steps.n) if cues is None else cues, learn)
@@ -124,29 +118,25 @@ class RtrlLearner(StateMixin):
         if vectors and width != self.n_out:
             raise ValueError(f"target vectors of {width} for {self.n_out} outputs")
         check_inputs(steps, cues, self.n_in, n_rows if vectors else self.n_out)
-        at = cues.flags.nonzero()[0]
-        scores = np.zeros((len(at), self.n_out), np.float32)
-        spikes = np.zeros((len(at), len(self.net.threshold)), np.int64)
+        said = room_for(cues, self.n_out, len(self.net.threshold))
         if not learn and live.inf.clock[0]:
             rest(self.net, live.inf)
-        bundle = live.bundles.of(self.net, live.state, live.inf, live.work, self._feedback)
-        run_steps(bundle, self._options(), steps, cues, learn, scores, spikes)
-        return Readouts(at, cues.flags[at], cues.labels[at], scores, spikes)
+        bundle = live.bundles.of(self.net, live.state, live.inf, live.work, self._feedback, self._options())
+        run_steps(bundle, *steps[1:], *cues, learn, said.scores, said.spikes)
+        return said
 
     def conclude(
         self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
     ) -> Readouts:
         """Read out and close the window now, between two steps: the labels have been used step by step."""
-        flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
-        scores = np.zeros((1, self.n_out), np.float32)
-        spikes = np.zeros((1, len(self.net.threshold)), np.int64)
+        said = room_between(label, self.n_out, len(self.net.threshold))
         live = self._live
-        read_out(live.state, live.work, scores, spikes, 0)
+        read_out(live.state, live.work, said.scores, said.spikes, 0)
         if learn:
             settle_all(self.net, live.inf)
         elif live.inf.clock[0]:
             rest(self.net, live.inf)
-        return Readouts(np.array([-1], np.int64), flags, labels, scores, spikes)
+        return said
 
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest."""
@@ -211,7 +201,7 @@ class RtrlLearner(StateMixin):
             "scaled",
         )
         arrays |= {f"influence.{k}": v for k, v in self._live.inf._asdict().items() if k not in derived}
-        return arrays | {f"work.{k}": v for k, v in self._live.work._asdict().items()}
+        return arrays | {"work.score": self._live.work.score}
 
     def layer_activity(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Steps since each neuron last fired, and where each layer begins."""
@@ -230,8 +220,7 @@ class _Live(NamedTuple):
     def at_rest(cls, net: Lif) -> _Live:
         n, n_out = int(net.u_at[-1]), int(net.sizes[-1])
         kind = net.weight.dtype
-        distance, psi = np.zeros(n, kind), np.zeros(n, kind)
-        work = Work(distance, psi, np.zeros(n), np.zeros(n), np.zeros(n_out), np.zeros(n_out), np.zeros(n_out))
+        work = Work(*(np.zeros(n, kind) for _ in range(4)), *(np.zeros(n_out) for _ in range(3)))
         return cls(make_lif_state(net), make_influence(net), work, Bundles())
 
     def to_rest(self, net: Lif) -> None:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spiked.learners.bundle import Bundles
 from spiked.learners.contract import (
-    CLOSE,
     NO_VALUES,
     UNLABELLED,
     Cues,
@@ -34,6 +34,7 @@ from spiked.learners.rtrl_full_kernels import FullOptions, close_full_window, ru
 from spiked.learners.rtrl_full_pattern import make_pattern
 from spiked.learners.rtrl_full_state import Live
 from spiked.learners.rtrl_kernels import read_out
+from spiked.learners.running import RunMixin, room_between, room_for
 from spiked.learners.state import StateMixin
 from spiked.learners.surrogates import SURROGATES
 
@@ -64,7 +65,7 @@ class FullRtrlSpec:
     max_bytes: int | None = None
 
 
-class FullRtrlLearner(StateMixin):
+class FullRtrlLearner(RunMixin, StateMixin):
     """A recurrent layer and a leaky read-out, learning by the whole influence matrix.
 
     Parameters
@@ -86,6 +87,8 @@ class FullRtrlLearner(StateMixin):
         _check_form(net, spec)
         self.spec, self.rate, self._dt_ms = spec, spec.rate, dt_ms
         self._pattern = make_pattern(net, spec.sparse_steps or 0, spec.max_bytes)
+        self._known: FullOptions | None = None
+        self._bundles = Bundles()
         self._lay_out(net)
 
     def _lay_out(self, net: Lif) -> None:
@@ -98,17 +101,14 @@ class FullRtrlLearner(StateMixin):
         )
 
     def _options(self) -> FullOptions:
-        s = self.spec
-        return FullOptions(
-            OBJECTIVES.index(s.objective), SURROGATES.index(s.surrogate), float(s.surrogate_slope),
-            OPTIMIZERS.index(s.optimizer), float(self.rate), decay(s.decoder_tau_ms, self._dt_ms),
-        )  # fmt: skip
-
-    def step(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
-        """Advance by exactly one step."""
-        if steps.n != 1:
-            raise ValueError(f"step() takes 1 step, not {steps.n}")
-        return self.run(steps, cues, learn)
+        """What a run needs to know, made anew where the rate is another."""
+        if self._known is None or self._known.rate != self.rate:
+            s = self.spec
+            self._known = FullOptions(
+                OBJECTIVES.index(s.objective), SURROGATES.index(s.surrogate), float(s.surrogate_slope),
+                OPTIMIZERS.index(s.optimizer), float(self.rate), decay(s.decoder_tau_ms, self._dt_ms),
+            )  # fmt: skip
+        return self._known
 
     def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
         """Advance by many steps in one compiled call."""
@@ -120,30 +120,27 @@ class FullRtrlLearner(StateMixin):
         if vectors and width != self.n_out:
             raise ValueError(f"target vectors of {width} for {self.n_out} outputs")
         check_inputs(steps, cues, self.n_in, n_rows if vectors else self.n_out)
-        at = cues.flags.nonzero()[0]
-        scores = np.zeros((len(at), self.n_out), np.float32)
-        spikes = np.zeros((len(at), 2), np.int64)
+        said = room_for(cues, self.n_out, 2)
         if not learn:
             live.drop_window()  # a window with a gap in it teaches nothing
-        run_full_steps(
-            self.net, live.state, self._pattern, live.inf, live.work, self._options(), self._square,
-            steps, cues, learn, scores, spikes,
+        bundle = self._bundles.of(
+            self.net, live.state, self._pattern, live.inf, live.work, self._options(), self._square
         )  # fmt: skip
-        return Readouts(at, cues.flags[at], cues.labels[at], scores, spikes)
+        run_full_steps(bundle, *steps[1:], *cues, learn, said.scores, said.spikes)
+        return said
 
     def conclude(
         self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
     ) -> Readouts:
         """Read out and close the window now, between two steps; the labels have been used step by step."""
-        flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
-        scores, spikes = np.zeros((1, self.n_out), np.float32), np.zeros((1, 2), np.int64)
+        said = room_between(label, self.n_out, 2)
         live = self._live
-        read_out(live.state, live.work, scores, spikes, 0)
+        read_out(live.state, live.work, said.scores, said.spikes, 0)
         if learn:
             close_full_window(self.net, self._pattern, live.inf, live.work, self._options(), self._square)
         else:
             live.drop_window()
-        return Readouts(np.array([-1], np.int64), flags, labels, scores, spikes)
+        return said
 
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Learn from kept steps on a side state, from rest; the side state takes as much memory again."""

@@ -185,27 +185,27 @@ def close_full_window(net, pattern, inf, work, opt, square):  # type: ignore[no-
 
 @kernel
 def run_full_steps(  # type: ignore[no-untyped-def]
-    net, state, pattern, inf, work, opt, square, steps, cues, learn, out_scores, out_spikes
+    bundle, indptr, indices, counts, flags, labels, values, learn, out_scores, out_spikes
 ):
     """All steps of a run: the whole learner, top to bottom."""
+    net, state, pattern, inf, work, opt, square = bundle.parts
     n = net.sizes[1]
     row = 0
-    for t in range(len(steps.indptr) - 1):
-        lo, hi = steps.indptr[t], steps.indptr[t + 1]
-        indices, counts = steps.indices[lo:hi], steps.counts[lo:hi]
+    for t in range(len(indptr) - 1):
+        rows, of_each = indices[indptr[t] : indptr[t + 1]], counts[indptr[t] : indptr[t + 1]]
         if learn:
             inf.clock[0] = 1
-            _hear(net, state, work, indices, counts)
-        lif_step(net, state, indices, counts)
+            _hear(net, state, work, rows, of_each)
+        lif_step(net, state, rows, of_each)
         for k in range(len(work.score)):
             said = state.membrane[n + k]
             work.score[k] += (1.0 - opt.score_decay) * (said - work.score[k])
         if learn:
             _move(net, state, pattern, inf, work, opt)
-            if cues.labels[t] != UNLABELLED:
-                _gather(net, state, inf, work, opt, cues.labels[t], cues.values)
-        if cues.flags[t]:
+            if labels[t] != UNLABELLED:
+                _gather(net, state, inf, work, opt, labels[t], values)
+        if flags[t]:
             read_out(state, work, out_scores, out_spikes, row)
             row += 1
-            if learn and cues.flags[t] & CLOSE:
+            if learn and flags[t] & CLOSE:
                 close_full_window(net, pattern, inf, work, opt, square)

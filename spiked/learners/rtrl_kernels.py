@@ -11,7 +11,7 @@ from spiked.learners.contract import CLOSE, UNLABELLED
 from spiked.learners.dynamics import copy, fire, integrate, integrate_spikes, leak, next_step
 from spiked.learners.feedback import SYMMETRIC, send_down
 from spiked.learners.influence_origins import forget, see, settle
-from spiked.learners.influence_rows import accumulate, bring_rows, take_rows, tick
+from spiked.learners.influence_rows import accumulate, take_rows, tick
 from spiked.learners.jit import inlined, kernel
 from spiked.learners.objectives import membrane_error
 from spiked.learners.surrogates import surrogate_row
@@ -20,14 +20,14 @@ from spiked.learners.surrogates import surrogate_row
 class Work(NamedTuple):
     """Vectors that a step works with, one entry per neuron unless said.
 
-    `distance` is U - theta, in the type of the weights as `psi` is. `signal` is dL/dS of a hidden neuron, `credit` its
-    dL/dU. `error`, `logits` and `score` have an entry per output.
+    `distance` is U - theta, `signal` dL/dS of a hidden neuron, `credit` its dL/dU; these and `psi` in the type of the
+    weights. `error`, `logits` and `score` have an entry per output.
     """
 
     distance: NDArray[np.floating]
     psi: NDArray[np.floating]
-    signal: NDArray[np.float64]
-    credit: NDArray[np.float64]
+    signal: NDArray[np.floating]
+    credit: NDArray[np.floating]
     error: NDArray[np.float64]
     logits: NDArray[np.float64]
     score: NDArray[np.float64]
@@ -45,58 +45,68 @@ class Options(NamedTuple):
 
 
 @kernel
-def _add_lazy(net, inf, work, layer):  # type: ignore[no-untyped-def]
-    """Take what is lazy about the weights above a hidden layer into its signal and credit."""
-    a, b = net.u_at[layer], net.u_at[layer + 1]
-    source = work.credit[b : net.u_at[layer + 2]]
-    m, x0, w0 = len(source), inf.x_at[layer + 1], net.w_at[layer + 1]
-    if layer + 2 == len(net.threshold):
-        now = inf.now[layer + 1]
-        for o in range(len(inf.g)):
-            g_source = 0.0
-            for k in range(m):
-                g_source += inf.g[o, b + k] * source[k]
-            inf.source[o] = g_source
-        for o in range(len(inf.g)):
-            if o != now:
-                inf.source[o] += inf.span[layer + 1, o, 0] * inf.source[now]
-        for j in range(b - a):
-            work.signal[a + j] -= inf.xhat[x0 + j] * inf.source[inf.origin[x0 + j]]
-    else:
-        for j in range(b - a):
-            total = 0.0
-            at, xhat, o = w0 + j * m, inf.xhat[x0 + j], inf.origin[x0 + j]
-            if inf.seen_at[layer + 1, o] != inf.clock[0]:
-                see(net, inf, layer + 1, o)
-            for k in range(m):
-                total += (inf.filtered[at + k] * inf.seen_k1[o, b + k] + xhat * inf.seen_k2[o, b + k]) * source[k]
-            work.signal[a + j] -= total
-    for j in range(a, b):
-        work.credit[j] = work.signal[j] * work.psi[j]
+def _through_rows(weight, source, into):  # type: ignore[no-untyped-def]
+    """``into[j] = sum_k weight[j, k] source[k]``, rows that lie one after the other."""
+    m, zero = len(source), source[0] - source[0]
+    for j in range(len(into)):
+        total = zero
+        for k in range(m):
+            total += weight[j * m + k] * source[k]
+        into[j] = total
 
 
 @kernel
+def _lazy_at_output(g, span, now, source, xhat, origin, of_origin, signal):  # type: ignore[no-untyped-def]
+    """Take what is lazy about the output's weights, ``xhat G``, out of the signal; `of_origin` has room for G's."""
+    for o in range(len(g)):
+        total = 0.0
+        for k in range(len(source)):
+            total += g[o, k] * source[k]
+        of_origin[o] = total
+    for o in range(len(g)):
+        if o != now:
+            of_origin[o] += span[o, 0] * of_origin[now]
+    for j in range(len(signal)):
+        signal[j] -= xhat[j] * of_origin[origin[j]]
+
+
+@kernel
+def _lazy_at_hidden(net, inf, source, layer, signal):  # type: ignore[no-untyped-def]
+    """Take what is lazy about a hidden layer's weights, ``F K1 + xhat K2``, out of the signal of the one below."""
+    m, b, x0, w0 = len(source), net.u_at[layer], inf.x_at[layer], net.w_at[layer]
+    for j in range(len(signal)):
+        total = 0.0
+        at, xhat, o = w0 + j * m, inf.xhat[x0 + j], inf.origin[x0 + j]
+        if inf.seen_at[layer, o] != inf.clock[0]:
+            see(net, inf, layer, o)
+        for k in range(m):
+            total += (inf.filtered[at + k] * inf.seen_k1[o, b + k] + xhat * inf.seen_k2[o, b + k]) * source[k]
+        signal[j] -= total
+
+
+@inlined
 def _send_down(net, inf, work, feedback):  # type: ignore[no-untyped-def]
     """Learning signal of every hidden layer; it counts even where psi is 0 now: earlier eligibility meets it.
 
     Symmetric feedback goes through the weights as they stand at this step, so a layer at a time.
     """
+    top = len(net.threshold) - 1
     if feedback.kind != SYMMETRIC:
         send_down(net, feedback, work.psi, work.error, work.signal, work.credit)
         return
-    top = len(net.threshold) - 1
     copy(work.credit[net.u_at[top] :], work.error)
     for layer in range(top - 1, -1, -1):
-        a, b = net.u_at[layer], net.u_at[layer + 1]
-        m = net.sizes[layer + 2]
-        above = work.credit[b : b + m]
+        a, b, c = net.u_at[layer], net.u_at[layer + 1], net.u_at[layer + 2]
+        x0, x1 = inf.x_at[layer + 1], inf.x_at[layer + 2]
+        source, signal, credit, psi = work.credit[b:c], work.signal[a:b], work.credit[a:b], work.psi[a:b]
+        _through_rows(net.weight[net.w_at[layer + 1] :], source, signal)
+        if layer + 1 == top:
+            now, span, xhat, origin = inf.now[top], inf.span[top], inf.xhat[x0:x1], inf.origin[x0:x1]
+            _lazy_at_output(inf.g[:, b:c], span, now, source, xhat, origin, inf.source, signal)
+        else:
+            _lazy_at_hidden(net, inf, source, layer + 1, signal)
         for j in range(b - a):
-            row = net.weight[net.w_at[layer + 1] + j * m : net.w_at[layer + 1] + (j + 1) * m]
-            total = 0.0
-            for k in range(m):
-                total += row[k] * above[k]
-            work.signal[a + j] = total
-        _add_lazy(net, inf, work, layer)
+            credit[j] = signal[j] * psi[j]
 
 
 @inlined
@@ -144,15 +154,15 @@ def settle_all(net, inf):  # type: ignore[no-untyped-def]
 
 @kernel
 def run_steps(  # type: ignore[no-untyped-def]
-    bundle, opt, steps, cues, learn, out_scores, out_spikes
+    bundle, indptr, indices, counts, flags, labels, values, learn, out_scores, out_spikes
 ):
-    """All steps of a run: the whole learner; the bundle is of network, state, influence, work and feedback."""
-    net, state, inf, work, feedback = bundle.parts
+    """All steps of a run: the whole learner; the bundle is of network, state, influence, work, feedback and options."""
+    net, state, inf, work, feedback, opt = bundle.parts
     top = len(net.threshold) - 1
     a = net.u_at[top]
     row = 0
-    for t in range(len(steps.indptr) - 1):
-        lo, hi = steps.indptr[t], steps.indptr[t + 1]
+    for t in range(len(indptr) - 1):
+        lo, hi = indptr[t], indptr[t + 1]
         if learn:
             inf.clock[0] += 1
         for layer in range(top + 1):
@@ -161,17 +171,13 @@ def run_steps(  # type: ignore[no-untyped-def]
                 tick(net, inf, layer)
             u = state.membrane[net.u_at[layer] : net.u_at[layer + 1]]
             if layer == 0:
-                indices, counts = steps.indices[lo:hi], steps.counts[lo:hi]
                 if learn:
-                    bring_rows(net, inf, 0, indices, hi - lo)
-                    take_rows(net, inf, 0, indices, counts, hi - lo, u)
+                    take_rows(net, inf, 0, indices[lo:hi], counts[lo:hi], hi - lo, u)
                 else:
-                    integrate(net, state, 0, indices, counts, hi - lo, 0)
+                    integrate(net, state, 0, indices[lo:hi], counts[lo:hi], hi - lo, 0)
             elif learn:
                 below = state.spiked[net.u_at[layer - 1] : net.u_at[layer]]
-                n_below = state.n_spiked[layer - 1]
-                bring_rows(net, inf, layer, below, n_below)
-                take_rows(net, inf, layer, below, inf.ones, n_below, u)
+                take_rows(net, inf, layer, below, inf.ones, state.n_spiked[layer - 1], u)
             else:
                 integrate_spikes(net, state, layer, layer - 1)
             fire(net, state, layer)
@@ -180,11 +186,11 @@ def run_steps(  # type: ignore[no-untyped-def]
             said = state.spike[a + k] if opt.by_rate else state.membrane[a + k]
             work.score[k] += (1.0 - opt.score_decay) * (said - work.score[k])
         if learn:
-            _learn_step(net, state, inf, work, opt, feedback, np.int64(cues.labels[t]), cues.values)
-        if cues.flags[t]:
+            _learn_step(net, state, inf, work, opt, feedback, np.int64(labels[t]), values)
+        if flags[t]:
             read_out(state, work, out_scores, out_spikes, row)
             row += 1
-            if learn and cues.flags[t] & CLOSE:
+            if learn and flags[t] & CLOSE:
                 settle_all(net, inf)
 
 

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.assignment import Assignment, grow_assignment, make_assignment
+from spiked.learners.bundle import Bundles
 from spiked.learners.contract import (
-    CLOSE,
     NO_VALUES,
     UNLABELLED,
     Cues,
@@ -37,6 +37,7 @@ from spiked.learners.contract import (
 )
 from spiked.learners.discriminant import PASSING, Discriminant, grow_discriminant, make_discriminant
 from spiked.learners.lif import Lif, LifState, make_lif_state, rest_lif
+from spiked.learners.running import RunMixin, room_between, room_for
 from spiked.learners.spike_traces import SpikeTraces, make_traces
 from spiked.learners.state import StateMixin
 from spiked.learners.stdp_closing import Memory, close_window, column_sizes, read_out
@@ -49,7 +50,7 @@ DERIVED = ("x_at", "field_at", "field", "rows", "counts", "now", "chosen")
 """Of `Pairs`: what follows from the layout and the weights, and room to work in."""
 
 
-class StdpLearner(StateMixin):
+class StdpLearner(RunMixin, StateMixin):
     """LIF layers that learn by STDP, and a streaming head.
 
     Parameters
@@ -88,6 +89,7 @@ class StdpLearner(StateMixin):
             hold=np.zeros(n), windows=np.zeros(1, np.int64), reward=np.zeros(2), said=np.zeros(n_out),
         )  # fmt: skip
         self._room = np.zeros(n)
+        self._bundles = Bundles()
         if spec.norm != "none":
             column_sizes(net, self._options, self._memory.hold)
 
@@ -127,51 +129,41 @@ class StdpLearner(StateMixin):
         """What each neuron's threshold is above its layer's (a copy), float[n] over all layers."""
         return self._memory.theta.copy()
 
-    def step(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
-        """Advance by exactly one step."""
-        if steps.n != 1:
-            raise ValueError(f"step() takes 1 step, not {steps.n}")
-        return self.run(steps, cues, learn)
-
     def run(self, steps: Steps, cues: Cues | None = None, learn: bool = True) -> Readouts:
         """Advance by many steps in one compiled call."""
         cues = silent_cues(steps.n) if cues is None else cues
         return self._advance(
-            self.net, self._state, self._pairs, self._traces, float(self.rate), steps, cues, learn
+            self._bundles, self.net, self._state, self._pairs, self._traces, float(self.rate), steps, cues, learn
         )  # fmt: skip
 
     def _advance(  # type: ignore[no-untyped-def]
-        self, net, state, pairs, traces, rate, steps: Steps, cues: Cues, learn: bool
+        self, bundles, net, state, pairs, traces, rate, steps: Steps, cues: Cues, learn: bool
     ) -> Readouts:
         check_inputs(steps, cues, self.n_in, len(cues.values) or self.n_out)
-        at = cues.flags.nonzero()[0]
-        scores = np.zeros((len(at), self.n_out), np.float32)
-        spikes = np.zeros((len(at), len(net.threshold)), np.int64)
-        run_steps(
-            net, state, pairs, traces, self._discriminant, self._assignment, self._memory, self._options, self._room,
-            rate, steps, cues, learn, scores, spikes,
+        said = room_for(cues, self.n_out, len(self.net.threshold))
+        bundle = bundles.of(
+            net, state, pairs, traces, self._discriminant, self._assignment, self._memory, self._options, self._room
         )  # fmt: skip
-        return Readouts(at, cues.flags[at], cues.labels[at], scores, spikes)
+        run_steps(bundle, rate, *steps[1:], *cues, learn, said.scores, said.spikes)
+        return said
 
     def conclude(
         self, label: int = UNLABELLED, values: NDArray[np.float32] = NO_VALUES, learn: bool = True
     ) -> Readouts:
         """Read out and close the window now, between two steps."""
-        flags, labels = np.array([CLOSE], np.uint8), np.array([label], np.int32)
-        check_range("label", labels, UNLABELLED, len(values) or self.n_out)
-        scores = np.zeros((1, self.n_out), np.float32)
-        spikes = np.zeros((1, len(self.net.threshold)), np.int64)
+        said = room_between(label, self.n_out, len(self.net.threshold))
+        check_range("label", said.labels, UNLABELLED, len(values) or self.n_out)
         read_out(
-            self._state, self._traces, self._discriminant, self._assignment, self._memory, self._options, scores,
-            spikes, 0,
+            self._state, self._traces, self._discriminant, self._assignment, self._memory, self._options, said.scores,
+            said.spikes, 0,
         )  # fmt: skip
         if learn:
             on = self.rate > 0 and pace_now(self._options, self._memory) > 0 and self._pairs.clock[0] > 0
             close_window(
                 self.net, self._pairs, self._traces, self._discriminant, self._assignment, self._memory,
-                self._options, self._room, bool(on), labels[0], values,
+                self._options, self._room, bool(on), said.labels[0], values,
             )  # fmt: skip
-        return Readouts(np.array([-1], np.int64), flags, labels, scores, spikes)
+        return said
 
     def recall(self, steps: Steps, cues: Cues) -> None:
         """Teach the head from kept steps on a side state, from rest.
@@ -180,7 +172,7 @@ class StdpLearner(StateMixin):
         """
         side = self.net._replace(weight=self._settled())
         rest = make_pairs(self.net, 1)
-        self._advance(side, make_lif_state(self.net), rest, self._make_traces(), 0.0, steps, cues, True)
+        self._advance(Bundles(), side, make_lif_state(self.net), rest, self._make_traces(), 0.0, steps, cues, True)
 
     def grow(self, n_out: int) -> None:
         """Add classes that nothing is known of yet."""

@@ -96,14 +96,15 @@ def _plastic_step(net, state, pairs, memory, opt, layer, n_rows, rate, pace):  #
 
 @kernel
 def run_steps(  # type: ignore[no-untyped-def]
-    net, state, pairs, traces, head, assign, memory, opt, room, rate, steps, cues, learn, scores, spikes
+    bundle, rate, indptr, indices, counts, flags, labels, values, learn, scores, spikes
 ):
     """All steps of a run: the whole learner, top to bottom. A rate of 0 leaves features and thresholds alone."""
+    net, state, pairs, traces, head, assign, memory, opt, room = bundle.parts
     top = len(net.threshold) - 1
     last_spikes = state.spike[net.u_at[top] : net.u_at[top + 1]]
     row = np.int64(0)  # a literal would compile what takes it twice
-    for t in range(len(steps.indptr) - 1):
-        lo, hi = steps.indptr[t], steps.indptr[t + 1]
+    for t in range(len(indptr) - 1):
+        lo, hi = indptr[t], indptr[t + 1]
         pace = pace_now(opt, memory)
         on = learn and rate > 0.0 and pace > 0.0
         if on:
@@ -120,13 +121,13 @@ def run_steps(  # type: ignore[no-untyped-def]
             else:
                 leak(net, state, layer)
             if on and opt.plastic[layer]:
-                n_rows = _rows_of(net, state, pairs, layer, steps.indices[lo:hi], steps.counts[lo:hi])
+                n_rows = _rows_of(net, state, pairs, layer, indices[lo:hi], counts[lo:hi])
                 _plastic_step(net, state, pairs, memory, opt, layer, n_rows, rate, pace)
                 continue
             if net.recurrent[layer]:
                 integrate_spikes(net, state, layer, layer)
             if layer == 0:
-                integrate(net, state, 0, steps.indices[lo:hi], steps.counts[lo:hi], hi - lo, 0)
+                integrate(net, state, 0, indices[lo:hi], counts[lo:hi], hi - lo, 0)
             else:
                 integrate_spikes(net, state, layer, layer - 1)
             if opt.plastic[layer]:
@@ -135,10 +136,10 @@ def run_steps(  # type: ignore[no-untyped-def]
                 fire(net, state, layer)
         next_step(net, state)
         follow(traces, last_spikes)
-        if cues.flags[t]:
+        if flags[t]:
             read_out(state, traces, head, assign, memory, opt, scores, spikes, row)
             row += 1
-            if learn and cues.flags[t] & CLOSE:
+            if learn and flags[t] & CLOSE:
                 close_window(
-                    net, pairs, traces, head, assign, memory, opt, room, on, cues.labels[t], cues.values
+                    net, pairs, traces, head, assign, memory, opt, room, on, labels[t], values
                 )  # fmt: skip
