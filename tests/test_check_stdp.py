@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from silence import subnormal_after_silence
 
 from spiked.learners import checks, trials
 from spiked.learners.contract import Learner
@@ -55,6 +56,11 @@ LEARNERS |= {
     "signed": stdp(w_min=-0.5),
     "everything-waits": stdp(2, plastic=(0, 1), rule="triplet", modulation="reward", norm="l2", target_hz=30.0),
 }
+
+
+@pytest.mark.parametrize("name", ["pair-all-hard-none-discriminant", "sum", "homeostasis", "both-layers"])
+def test_silence_costs_no_more_than_events(name: str) -> None:
+    assert subnormal_after_silence(LEARNERS[name]()) == []
 
 
 @pytest.mark.parametrize("name", LEARNERS)

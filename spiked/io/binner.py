@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spiked.io.binner_kernels import CLAMPED, LATE, Emitted, Memory, Rules, bin_events
+from spiked.io.binner_kernels import CLAMPED, LATE, Memory, Rules, bin_events
 from spiked.io.channel_set import make_channel_set
 from spiked.io.events import EVENT_DTYPE, Events, Geometry
+from spiked.learners.bundle import Bundles
 from spiked.learners.contract import Steps
 
 COUNT_MODES = ("binary", "sum", "clip")
@@ -99,6 +100,7 @@ class Binner:
         )
         self._channels = make_channel_set(spec.n_channels)
         self._room = np.zeros(4096, EVENT_DTYPE)
+        self._bundles = Bundles()
         self._n = 0
 
     @property
@@ -154,10 +156,8 @@ class Binner:
         if events.flags.writeable:  # one array type for the kernel, whoever made them
             events = events.view()
             events.flags.writeable = False
-        self._n = bin_events(
-            self._room, self._n, events, (first, end_step), self._rules, self._memory, self._channels,
-            Emitted(indptr, indices, counts),
-        )  # fmt: skip
+        bundle = self._bundles.of(self._room, self._rules, self._memory, self._channels)
+        self._n = bin_events(bundle, self._n, events, first, end_step, indptr, indices, counts)
         self.next_step = end_step
         nnz = int(indptr[-1])
         return Steps(first, indptr, indices[:nnz], counts[:nnz])

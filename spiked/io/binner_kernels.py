@@ -167,17 +167,20 @@ def _take(events, n, step, nnz, place, rules, memory, channels, emitted):  # typ
 
 
 @kernel
-def bin_events(room, n_waiting, events, place, rules, memory, channels, emitted):  # type: ignore[no-untyped-def]
+def bin_events(bundle, n_waiting, events, first_step, end_step, indptr, indices, counts):  # type: ignore[no-untyped-def]
     """Emit the steps of `place` from the events that wait and from `events`; returns how many wait then.
 
     Parameters
     ----------
-    room : events that wait, in order of time, with space for all of `events` behind them.
-    n_waiting : how many.
+    bundle : of the events that wait, in order of time, with space for all of `events` behind them; of the rules, the
+        memory and the channels.
+    n_waiting : how many wait.
     events : of a message, read only, in any order.
-    place : (first step, step that cannot run yet), int64.
+    first_step, end_step : the first step of the call, and the one that cannot run yet.
+    indptr, indices, counts : where steps go (`Emitted`).
     """
-    first_step, end_step = place
+    room, rules, memory, channels = bundle.parts
+    place, emitted = (first_step, end_step), Emitted(indptr, indices, counts)
     begin_us = np.uint64(first_step) * np.uint64(rules.dt_us)
     n = len(events)
     if not _in_order(events, room[n_waiting - 1].t if n_waiting > 0 else begin_us):

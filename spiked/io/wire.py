@@ -132,12 +132,7 @@ def parse(frames: Sequence[bytes | memoryview], streams: Mapping[str, Geometry])
     """
     if len(frames) != 3:
         raise WireError("frames", f"{len(frames)} frames; a message has 3: topic, header, payload")
-    match = TOPIC.fullmatch(bytes(frames[0][:66]))
-    if match is None:
-        raise WireError("topic", f"topic {bytes(frames[0][:66])!r}; 1-64 characters of [A-Za-z0-9._-] and a slash")
-    stream = match[1].decode()
-    if stream not in streams:
-        raise WireError("unknown_stream", f"stream {stream!r} is not configured; streams: {', '.join(streams)}")
+    stream = _stream_of(bytes(frames[0][:66]), streams)
     raw, payload = memoryview(frames[1]), memoryview(frames[2])
     if len(raw) < HEADER.size:
         raise WireError("size", f"header of {len(raw)} bytes; at least {HEADER.size}", stream)
@@ -172,6 +167,17 @@ def parse(frames: Sequence[bytes | memoryview], streams: Mapping[str, Geometry])
     return Message(stream, kind, head, payload)
 
 
+def _stream_of(topic: bytes, streams: Mapping[str, Geometry]) -> str:
+    """The stream that a topic names."""
+    match = TOPIC.fullmatch(topic)
+    if match is None:
+        raise WireError("topic", f"topic {topic!r}; 1-64 characters of [A-Za-z0-9._-] and a slash")
+    stream = match[1].decode()
+    if stream not in streams:
+        raise WireError("unknown_stream", f"stream {stream!r} is not configured; streams: {', '.join(streams)}")
+    return stream
+
+
 def _check_count(head: Header, kind: Kind, stream: str) -> None:
     if kind is Kind.RESET:
         if head.payload_bytes:
@@ -200,14 +206,19 @@ def _out_of_range(events, width, height, t_first, t_limit):  # type: ignore[no-u
 
 
 @kernel
-def _unpack(packed, t_first, events):  # type: ignore[no-untyped-def]
-    """Write REL8 out in full: time since the message's first, polarity in the highest bit of y."""
+def _unpack(packed, width, height, t_first, t_limit, events):  # type: ignore[no-untyped-def]
+    """Write REL8 out in full: time since the message's first, polarity in the highest bit of y.
+
+    Returns the position of the first event that lies outside, or -1: one pass does both.
+    """
+    bad = -1
     for k in range(len(packed)):
         p, e = packed[k], events[k]
-        e.t = t_first + np.uint64(p.dt)
-        e.x = p.x
-        e.y = p.y & np.uint16(0x7FFF)
-        e.on = p.y >> np.uint16(15)
+        t, x, y = t_first + np.uint64(p.dt), p.x, p.y & np.uint16(0x7FFF)
+        e.t, e.x, e.y, e.on = t, x, y, p.y >> np.uint16(15)
+        if bad < 0 and (x >= width or y >= height or t > t_limit):
+            bad = k
+    return bad
 
 
 def decode_events(message: Message, jitter_us: int = 0) -> Events:
@@ -222,26 +233,15 @@ def decode_events(message: Message, jitter_us: int = 0) -> Events:
         sensor or outside the message's time.
     """
     head, payload, stream = message.header, message.payload, message.stream
-    codec = EventCodec(head.codec)
-    if codec is EventCodec.TXYP13:
-        events = np.frombuffer(payload, EVENT_DTYPE)
-    elif codec is EventCodec.REL8:
-        events = np.empty(head.count, EVENT_DTYPE)
-        _unpack(_read_only(np.frombuffer(payload, REL8_DTYPE)), np.uint64(head.t_first), events)
-    elif head.count == 0 and not len(payload):
-        events = np.empty(0, EVENT_DTYPE)
+    codec, begin = head.codec, max(0, head.t_first - jitter_us)
+    first, limit = np.uint64(begin), np.uint64(head.t_last + MAX_AHEAD_US)
+    if codec == EventCodec.REL8:
+        packed, events = np.frombuffer(payload, REL8_DTYPE), np.empty(head.count, EVENT_DTYPE)
+        bad = _unpack(_read_only(packed), head.width, head.height, np.uint64(head.t_first), limit, events)
+        events.flags.writeable = False
     else:
-        try:
-            jitter = max(jitter_us, evt.JITTER_US)
-            events = evt.decode_evt_payload(
-                int(codec), payload, head.t_first, head.count, head.width, head.height, jitter
-            )
-        except ValueError as error:
-            reason = "range" if "outside" in str(error) else "size" if "multiple" in str(error) else "count"
-            raise WireError(reason, str(error), stream) from None
-    events = _read_only(events)
-    begin = max(0, head.t_first - jitter_us)
-    bad = int(_out_of_range(events, head.width, head.height, np.uint64(begin), np.uint64(head.t_last + MAX_AHEAD_US)))
+        events = _read_only(_as_they_are(message, jitter_us))
+        bad = _out_of_range(events, head.width, head.height, first, limit)
     if bad >= 0:
         t, x, y, on = events[bad].tolist()
         raise WireError(
@@ -251,6 +251,21 @@ def decode_events(message: Message, jitter_us: int = 0) -> Events:
             stream,
         )
     return events
+
+
+def _as_they_are(message: Message, jitter_us: int) -> Events:
+    """Events of every codec but REL8, unchecked; TXYP13 where ZeroMQ received them."""
+    head, payload = message.header, message.payload
+    if head.codec == EventCodec.TXYP13:
+        return np.frombuffer(payload, EVENT_DTYPE)
+    if head.count == 0 and not len(payload):
+        return np.empty(0, EVENT_DTYPE)
+    try:
+        jitter = max(jitter_us, evt.JITTER_US)
+        return evt.decode_evt_payload(head.codec, payload, head.t_first, head.count, head.width, head.height, jitter)
+    except ValueError as error:
+        reason = "range" if "outside" in str(error) else "size" if "multiple" in str(error) else "count"
+        raise WireError(reason, str(error), message.stream) from None
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

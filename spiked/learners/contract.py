@@ -39,6 +39,8 @@ class Steps(NamedTuple):
 
     def slice(self, start: int, stop: int) -> Steps:
         """Steps `start` up to, not including, `stop` (positions in this run); shares the entries' memory."""
+        if start == 0 and stop == self.n:
+            return self
         a, b = int(self.indptr[start]), int(self.indptr[stop])
         return Steps(self.first + start, self.indptr[start : stop + 1] - a, self.indices[a:b], self.counts[a:b])
 

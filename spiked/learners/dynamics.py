@@ -19,6 +19,9 @@ from __future__ import annotations
 
 from spiked.learners.jit import inlined
 
+LEAST = 1e-30
+"""What decays below it is 0: in silence it would end as numbers that the processor is slow with."""
+
 
 @inlined
 def copy(into, source):  # type: ignore[no-untyped-def]
@@ -32,22 +35,26 @@ def leak(net, state, layer):  # type: ignore[no-untyped-def]
     """Let one layer's membranes, currents and adaptation decay, and take back what the last spikes cost."""
     a, b = net.u_at[layer], net.u_at[layer + 1]
     u, s, beta = state.membrane[a:b], state.spike[a:b], net.beta[a:b]
-    theta = net.threshold[layer]
+    theta, least = net.threshold[layer], u.dtype.type(LEAST)
     none = theta - theta
     if net.to_zero[layer]:
         for j in range(b - a):
-            u[j] = beta[j] * u[j] * (1 - s[j])
+            left = beta[j] * u[j] * (1 - s[j])
+            u[j] = left if abs(left) > least else none
     else:
         for j in range(b - a):
-            u[j] = beta[j] * u[j] - (theta if s[j] > 0 else none)
+            left = beta[j] * u[j] - (theta if s[j] > 0 else none)
+            u[j] = left if abs(left) > least else none
     if net.alpha[layer] > 0:
         alpha, current = net.alpha[layer], state.current[a:b]
         for j in range(b - a):
-            current[j] = alpha * current[j]
+            left = alpha * current[j]
+            current[j] = left if abs(left) > least else none
     if net.jump[layer] > 0:
         rho, jump, adaptation = net.rho[layer], net.jump[layer], state.adaptation[a:b]
         for j in range(b - a):
-            adaptation[j] = rho * adaptation[j] + (jump if s[j] > 0 else none)
+            left = rho * adaptation[j] + (jump if s[j] > 0 else none)
+            adaptation[j] = left if abs(left) > least else none
 
 
 @inlined

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from spiked.learners.contract import CLOSE, UNLABELLED
-from spiked.learners.dynamics import lif_step
+from spiked.learners.dynamics import LEAST, lif_step
 from spiked.learners.jit import kernel
 from spiked.learners.objectives import membrane_error
 from spiked.learners.optimizers import apply_row
@@ -27,8 +27,6 @@ from spiked.learners.surrogates import surrogate
 
 LARGEST = 1e9
 """Cap of a spike's derivative: where recurrence amplifies without end, an endless stream would reach infinity."""
-LEAST = 1e-30
-"""Influence below it is 0: without input it would decay into numbers that the processor is slow with."""
 
 
 class FullOptions(NamedTuple):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spiked.learners.dynamics import LEAST
 from spiked.learners.jit import kernel
 from spiked.learners.lif import decay
 
@@ -37,10 +38,13 @@ def make_traces(n: int, trace_ms: tuple[float, ...], dt_ms: float) -> SpikeTrace
 def follow(traces, spike):  # type: ignore[no-untyped-def]
     """Take in one step's spikes, float[H]."""
     n_tau, n = traces.trace.shape
+    least = np.float32(LEAST)
+    none = least - least
     for m in range(n_tau):
         trace, d = traces.trace[m], traces.decay[m]
         for j in range(n):
-            trace[j] = d * trace[j] + spike[j]
+            left = d * trace[j] + spike[j]
+            trace[j] = left if left > least else none
 
 
 @kernel

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from spiked.learners.jit import kernel
+from spiked.learners.jit import inlined, kernel
 from spiked.learners.stdp_pairs import catch_up, grow_row
 from spiked.learners.stdp_rules import BLOCKS
 
 
-@kernel
+@inlined
 def _read_hard(row, membrane, count, coef, gain, snap, dep, post, opt):  # type: ignore[no-untyped-def]
     """One pass over a row of weights: bring it up to date, add it to the membranes, depress it."""
     x, k, a = row.dtype.type(count), row.dtype.type(coef), row.dtype.type(dep)
@@ -44,7 +44,7 @@ def _read_eager(row, membrane, count, dep, post, opt):  # type: ignore[no-untype
             row[j] = max(w + a * post[j] * room, w_min)
 
 
-@kernel
+@inlined
 def input_events(net, pairs, sink, opt, layer, n_rows, membrane, rate):  # type: ignore[no-untyped-def]
     """Events at the first `n_rows` of `pairs.rows`, read times their counts into `membrane`; comes before the spikes.
 
@@ -125,7 +125,7 @@ def move_columns(net, pairs, opt, layer, spiked, n_spiked, rate):  # type: ignor
                 move_weight(net.weight, w0 + i * n + j, change, opt)
 
 
-@kernel
+@inlined
 def neuron_spikes(net, pairs, opt, layer, spiked, n_spiked, rate):  # type: ignore[no-untyped-def]
     """Spikes of the neurons `spiked` (the first `n_spiked`), after this step's events; `rate` scales potentiation."""
     t = pairs.clock[0]

@@ -6,7 +6,7 @@ import numpy as np
 
 from spiked.learners.contract import CLOSE
 from spiked.learners.dynamics import fire, integrate, integrate_spikes, leak, next_step
-from spiked.learners.jit import kernel
+from spiked.learners.jit import inlined, kernel
 from spiked.learners.spike_traces import follow
 from spiked.learners.stdp_closing import clear_waiting, close_window, read_out, sink_of
 from spiked.learners.stdp_events import input_events, neuron_spikes, settle
@@ -17,7 +17,7 @@ LARGEST_SCALE = 1e15
 """Of eligibility, whose decay is a growing scale of what is added; then everything is scaled down."""
 
 
-@kernel
+@inlined
 def pace_now(opt, memory):  # type: ignore[no-untyped-def]
     """How much of the rate is left after the windows so far."""
     if opt.settle_windows <= 0:
@@ -60,7 +60,7 @@ def _rescale(pairs, memory):  # type: ignore[no-untyped-def]
     memory.scale[0] = 1.0
 
 
-@kernel
+@inlined
 def _rows_of(net, state, pairs, layer, indices, counts):  # type: ignore[no-untyped-def]
     """Write the inputs of this step, and their counts, into `pairs.rows` and `pairs.counts`; returns how many."""
     if layer == 0:
@@ -76,11 +76,10 @@ def _rows_of(net, state, pairs, layer, indices, counts):  # type: ignore[no-unty
     return n
 
 
-@kernel
-def _plastic_step(net, state, pairs, memory, opt, layer, n_rows, rate, pace):  # type: ignore[no-untyped-def]
+@inlined
+def _plastic_step(net, state, pairs, memory, opt, sink, layer, n_rows, rate, pace):  # type: ignore[no-untyped-def]
     """One step of a layer that learns."""
     a, b = net.u_at[layer], net.u_at[layer + 1]
-    sink = sink_of(net, memory, opt)
     scaled = rate * pace * memory.scale[0]
     begin_step(net, pairs, sink, opt, layer)
     input_events(net, pairs, sink, opt, layer, n_rows, state.membrane[a:b], scaled)
@@ -102,6 +101,7 @@ def run_steps(  # type: ignore[no-untyped-def]
     net, state, pairs, traces, head, assign, memory, opt, room = bundle.parts
     top = len(net.threshold) - 1
     last_spikes = state.spike[net.u_at[top] : net.u_at[top + 1]]
+    sink = sink_of(net, memory, opt)
     row = np.int64(0)  # a literal would compile what takes it twice
     for t in range(len(indptr) - 1):
         lo, hi = indptr[t], indptr[t + 1]
@@ -122,7 +122,7 @@ def run_steps(  # type: ignore[no-untyped-def]
                 leak(net, state, layer)
             if on and opt.plastic[layer]:
                 n_rows = _rows_of(net, state, pairs, layer, indices[lo:hi], counts[lo:hi])
-                _plastic_step(net, state, pairs, memory, opt, layer, n_rows, rate, pace)
+                _plastic_step(net, state, pairs, memory, opt, sink, layer, n_rows, rate, pace)
                 continue
             if net.recurrent[layer]:
                 integrate_spikes(net, state, layer, layer)

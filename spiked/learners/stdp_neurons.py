@@ -8,22 +8,26 @@ rate.) It is learnt, so a reset leaves it alone; it stays within `LEAST_THRESHOL
 
 from __future__ import annotations
 
-from spiked.learners.jit import kernel
+from spiked.learners.dynamics import LEAST
+from spiked.learners.jit import inlined, kernel
 from spiked.learners.stdp_rules import LEAST_THRESHOLD
 
 
-@kernel
+@inlined
 def leak_adapted(net, state, theta, layer):  # type: ignore[no-untyped-def]
     """Let the membranes of one layer leak, and take back what the last spikes cost: the threshold in force."""
     a, b = net.u_at[layer], net.u_at[layer + 1]
     u, s, own = state.membrane[a:b], state.spike[a:b], theta[a:b]
-    beta, base = net.beta[a:b], net.threshold[layer]
+    beta, base, least = net.beta[a:b], net.threshold[layer], u.dtype.type(LEAST)
+    none = base - base
     if net.to_zero[layer]:
         for j in range(b - a):
-            u[j] = beta[j] * u[j] * (1 - s[j])
+            left = beta[j] * u[j] * (1 - s[j])
+            u[j] = left if abs(left) > least else none
     else:
         for j in range(b - a):
-            u[j] = beta[j] * u[j] - (base + own[j]) * s[j]
+            left = beta[j] * u[j] - (base + own[j] if s[j] > 0 else none)
+            u[j] = left if abs(left) > least else none
 
 
 @kernel
@@ -40,7 +44,7 @@ def _keep_winners(margin_of, base, own, s, first, last, winners, above):  # type
         s[worst] = 0
 
 
-@kernel
+@inlined
 def fire_adapted(net, state, theta, opt, layer):  # type: ignore[no-untyped-def]
     """Fire the neurons of one layer that are above their thresholds and win; returns how many."""
     a, b = net.u_at[layer], net.u_at[layer + 1]
@@ -100,7 +104,7 @@ def choose_learners(net, state, theta, opt, layer, chosen):  # type: ignore[no-u
     return kept
 
 
-@kernel
+@inlined
 def hold_rate(net, state, theta, opt, layer, pace):  # type: ignore[no-untyped-def]
     """Move the thresholds of one layer towards its target rate; `pace` scales the move."""
     a, b = net.u_at[layer], net.u_at[layer + 1]

@@ -26,7 +26,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spiked.learners.jit import kernel
+from spiked.learners.dynamics import LEAST, copy
+from spiked.learners.jit import inlined, kernel
 from spiked.learners.lif import Lif, layer_weight
 from spiked.learners.stdp_rules import BLOCKS
 
@@ -134,18 +135,22 @@ def catch_up(net, pairs, sink, opt, layer, i, to):  # type: ignore[no-untyped-de
     pairs.last[entry] = to
 
 
-@kernel
+@inlined
 def begin_step(net, pairs, sink, opt, layer):  # type: ignore[no-untyped-def]
     """Begin step `clock` of one layer: traces decay, and at a new block what waited too long is brought up to date."""
     t = pairs.clock[0]
     a, b = net.u_at[layer], net.u_at[layer + 1]
     post, slow = pairs.post[a:b], pairs.slow[a:b]
     d_post, d_slow = post.dtype.type(opt.post_decay), post.dtype.type(opt.slow_decay)
+    least = post.dtype.type(LEAST)
+    none = least - least
     for j in range(b - a):
-        post[j] *= d_post
+        left = post[j] * d_post
+        post[j] = left if left > least else none
     if opt.a_triplet > 0.0:
         for j in range(b - a):
-            slow[j] *= d_slow
+            left = slow[j] * d_slow
+            slow[j] = left if left > least else none
     block = t // opt.block
     if t == block * opt.block:
         x0 = pairs.x_at[layer]
@@ -161,5 +166,7 @@ def begin_step(net, pairs, sink, opt, layer):  # type: ignore[no-untyped-def]
                 pairs.live[x0 + kept] = i
                 kept += 1
         pairs.n_live[layer] = kept
-        pairs.gain[block % BLOCKS, a:b] = 0.0
-    pairs.snap[t % len(pairs.snap), a:b] = pairs.gain[block % BLOCKS, a:b]
+        fresh = pairs.gain[block % BLOCKS, a:b]
+        for j in range(b - a):
+            fresh[j] = 0.0
+    copy(pairs.snap[t % len(pairs.snap), a:b], pairs.gain[block % BLOCKS, a:b])

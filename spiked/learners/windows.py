@@ -12,9 +12,9 @@ from spiked.learners.contract import CLOSE, Cues, Readouts
 def windows(cues: Cues) -> Iterator[tuple[int, int]]:
     """First step of each part and the step after its last: a part ends where a window closes, or with the run."""
     n, first = len(cues.flags), 0
-    for end in (np.flatnonzero(cues.flags & CLOSE) + 1).tolist():
-        yield first, end
-        first = end
+    for at in (cues.flags & CLOSE).nonzero()[0].tolist():
+        yield first, at + 1
+        first = at + 1
     if first < n:
         yield first, n
 

@@ -176,6 +176,10 @@ class Daemon:
             if wake in ready or wake.fileno() in ready:
                 with contextlib.suppress(BlockingIOError):
                     wake.recv(64)
+            if self.source.socket in ready:  # first: a prediction is waited for
+                self._take_messages()
+            else:
+                self._progressed(now)
             if self.sink.socket in ready:
                 self.sink.follow_subscriptions()
             self.control.serve()
@@ -184,10 +188,6 @@ class Daemon:
                 self.reload_asked = False
                 reload(self)
                 self.door.reload()
-            if self.source.socket in ready:
-                self._take_messages()
-            else:
-                self._progressed(now)
             if now >= self.next_checkpoint:
                 self.next_checkpoint = now + self.config.checkpoint.every_s
                 self.checkpoint()

@@ -43,6 +43,7 @@ from spiked.service.weights import WeightNorms, weight_digest
 MAX_STEPS_PER_CALL = 1 << 16
 """A long silence runs in pieces of so many steps: memory stays bounded, whatever a heartbeat says."""
 
+_COUNTED = {kind: kind.name.lower() for kind in Kind}
 _NO_EVENTS = np.empty(0, EVENT_DTYPE)
 
 
@@ -134,7 +135,7 @@ class Stream:
             position.check_room(events, head, self.binner, begins)
         out = self._begin_anew(head, restarted, arrived_s) if anew else []
         self.stats.lost += position.follow(head.seq)
-        self.stats.messages[kind.name.lower()] += 1
+        self.stats.messages[_COUNTED[kind]] += 1
         self.stats.note_sent(head.sent)
         if target is not None:
             return out + self._teach(target, head, arrived_s)
@@ -177,9 +178,9 @@ class Stream:
             return self._compute_part(steps, cues, arrived_s)
         out: list[Prediction] = []
         for a, b in windows(cues):
-            part = Cues(cues.flags[a:b], cues.labels[a:b], cues.values)
-            self.care.note(steps.slice(a, b))
-            out += self._compute_part(steps.slice(a, b), part, arrived_s)
+            its, part = steps.slice(a, b), Cues(cues.flags[a:b], cues.labels[a:b], cues.values)
+            self.care.note(its)
+            out += self._compute_part(its, part, arrived_s)
             if part.flags[-1] & CLOSE:
                 self.care.closed(self, int(part.labels[-1]))
         return out
@@ -282,6 +283,7 @@ class Stream:
             closes = bool(said.flags[k] & CLOSE)
             final = bool(said.flags[k] & FINAL) or int(said.at[k]) < 0  # a conclusion is said between two steps
             label, scores = int(said.labels[k]), said.scores[k]
+            listed = scores.tolist()
             self.last_close_us = t_us if closes else self.last_close_us
             self.last_final_us = t_us if final else self.last_final_us
             self.stats.spikes += said.spikes[k]
@@ -292,9 +294,9 @@ class Stream:
             elif not self.classes:
                 continue  # nothing is known yet: nothing to say
             else:
-                probabilities = softmax(scores)
-                number = int(np.argmax(scores))
-                name, confidence = self.classes[number], float(probabilities[number])
+                number = int(scores.argmax())
+                name, probability = self.classes[number], softmax(listed)
+                confidence = probability[number]
             self.stats.predictions[name or "vector"] = self.stats.predictions.get(name or "vector", 0) + 1
             if closes and label != UNLABELLED:
                 if self.care:
@@ -304,12 +306,12 @@ class Stream:
                 elif vectors:
                     self.stats.loss_of(float(np.mean((scores - self.teaching.vectors[label]) ** 2)))
                 else:
-                    self.stats.judge(self.classes[label], number == label, float(probabilities[label]))
+                    self.stats.judge(self.classes[label], number == label, probability[label])
                 self.stats.updates += self.learns
                 self.overload.windows += self.learning and not self.learns
             prediction = Prediction(
                 stream=self.id, seq=self.stats.published, t_us=t_us, class_=number, label=name, confidence=confidence,
-                scores=scores.tolist(), spikes=said.spikes[k].tolist(), step=t_us // self.dt_us, learning=self.learns,
+                scores=listed, spikes=said.spikes[k].tolist(), step=t_us // self.dt_us, learning=self.learns,
                 updates=self.stats.updates, final=final, arrived_s=arrived_s, target=label,
             )  # fmt: skip
             out.append(prediction)

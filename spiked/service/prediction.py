@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 
 class Prediction(msgspec.Struct, kw_only=True):
@@ -45,7 +44,9 @@ class Prediction(msgspec.Struct, kw_only=True):
         return msgspec.json.encode(said)
 
 
-def softmax(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities from scores."""
-    e = np.exp(scores.astype(np.float64) - scores.max())
-    return e / e.sum()
+def softmax(scores: list[float]) -> list[float]:
+    """Probabilities from scores, NaN where they are not finite. Lists: there are few classes, and each message asks."""
+    top = max(scores)
+    weights = [math.exp(score - top) for score in scores]
+    total = sum(weights)
+    return [weight / total for weight in weights]

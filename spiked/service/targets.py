@@ -89,7 +89,8 @@ class Schedule:
     def cues(self, first: int, n: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Flags and labels for the `n` steps from `first`; intervals that end there are done with."""
         flags = np.zeros(n, np.uint8)
-        labels = np.full(n, UNLABELLED, np.int32)
+        labels = np.empty(n, np.int32)
+        labels.fill(UNLABELLED)
         flags[(-(first + 1)) % self.every_steps :: self.every_steps] = READ
         stop = first + n
         for interval in self.intervals:
