@@ -1,6 +1,6 @@
 """The real daemon: how soon it answers, how much it takes, how fast it starts.
 
-    python benchmarks/daemon.py [--only latency nmnist burst streams start] [--seconds 5] [--quick] [--json FILE]
+    python benchmarks/daemon.py [--only latency nmnist burst streams split start] [--seconds 5] [--quick] [--json FILE]
 
 ========== ============================================================================================================
 latency    messages of 1 ms with 50 events each, a thousand a second, learning on: message in to prediction out
@@ -9,6 +9,7 @@ floor      the same messages, and in the daemon's place ten lines that answer ea
 nmnist     W5: 200 samples of N-MNIST, learning on, as fast as it takes them: times real time
 burst      W6: a real recording of 1280 x 720 pixels, 24.9 Mev/s, looped, learning on: times real time
 streams    W7: 32 streams of 346 x 260 pixels at 1 Mev/s each, learning on: times real time
+split      the same streams, half of them in each of two daemons
 start      from the command to ready, with an empty and a full cache of kernels; resident memory then and at the end
 ========== ============================================================================================================
 
@@ -18,6 +19,7 @@ The sender is this process, so on a machine of two cores it takes one of them. T
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -83,9 +85,8 @@ class Talk:
         while not live.ask(do="status")["subscribers"]:
             time.sleep(0.01)
 
-    def finals(self, n: int, sent: Callable[[], Any] = lambda: None) -> None:
-        """Send, and wait for `n` final predictions."""
-        sent()
+    def finals(self, n: int) -> None:
+        """Wait for `n` final predictions."""
         while n:
             if not self.sub.poll(60_000):
                 raise SystemExit("the daemon says nothing")
@@ -162,21 +163,23 @@ def latency(live: Live | Echo, seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def pumped(live: Live, feeds: list[list[Frames]], stream_s: float, events: int) -> dict[str, Any]:
-    """Send messages as fast as they are taken, streams in turn; until the last stream's end of sample is answered."""
-    talk = Talk(live)
+def pumped(lives: list[Live], feeds: list[list[Frames]], stream_s: float, events: int) -> dict[str, Any]:
+    """Send messages as fast as they are taken, streams in turn; until the last stream's end of sample is answered.
 
-    def send() -> None:
-        for turn in zip(*feeds):
-            for frames in turn:
-                talk.push.send_multipart(frames)
-
+    Of several daemons each has its share of the streams, in turn.
+    """
+    talks = [Talk(live) for live in lives]
     began = time.monotonic()
-    talk.finals(len(feeds) * sum(is_reset(frames) for frames in feeds[0]), send)
+    for turn in zip(*feeds):
+        for k, frames in enumerate(turn):
+            talks[k % len(talks)].push.send_multipart(frames)
+    for talk in talks:
+        talk.finals(len(feeds) // len(talks) * sum(is_reset(frames) for frames in feeds[0]))
     took = time.monotonic() - began
-    talk.close()
-    told = live.metrics()
-    refused = sum(v for k, v in told.items() if k.startswith(("spiked_messages_rejected", "spiked_events_dropped")))
+    for talk in talks:
+        talk.close()
+    told = [pair for live in lives for pair in live.metrics().items()]
+    refused = sum(v for k, v in told if k.startswith(("spiked_messages_rejected", "spiked_events_dropped")))
     return {
         "events": events, "seconds": took, "mev_s": events / took / 1e6, "times_real_time": stream_s / took,
         "refused_or_dropped": refused,
@@ -202,7 +205,7 @@ def nmnist(live: Live, seconds: float) -> dict[str, Any]:
         end = t0 + sample.duration_us
         feed += [sender.target(int(sample.label), t0, end), sender.events(moved, end), sender.reset(end)]
         t0, events = end, events + len(moved)
-    return pumped(live, [feed], t0 * 1e-6, events)
+    return pumped([live], [feed], t0 * 1e-6, events)
 
 
 def burst(live: Live, seconds: float) -> dict[str, Any]:
@@ -222,11 +225,11 @@ def burst(live: Live, seconds: float) -> dict[str, Any]:
             n += len(part)
         t0 += length_us
     feed.append(sender.reset(t0))
-    return pumped(live, [feed], t0 * 1e-6, n)
+    return pumped([live], [feed], t0 * 1e-6, n)
 
 
-def streams(live: Live, seconds: float) -> dict[str, Any]:
-    """W7: in messages of 5 ms, a thousand events a millisecond."""
+def streams(live: Live, seconds: float, *others: Live) -> dict[str, Any]:
+    """W7: in messages of 5 ms, a thousand events a millisecond; to several daemons in turn."""
     rng, feeds, n_ms, n = np.random.default_rng(0), [], max(5, int(seconds * 100)), 0
     for k in range(32):
         sender = Sender(f"cam{k}", Geometry(346, 260), crc=False)
@@ -237,7 +240,7 @@ def streams(live: Live, seconds: float) -> dict[str, Any]:
             feed.append(sender.events(make_events(t, *xy, rng.integers(0, 2, 5000)), t0 + 5000, EventCodec.REL8))
             n += 5000
         feeds.append([*feed, sender.reset(n_ms // 5 * 5000)])
-    return pumped(live, feeds, n_ms // 5 * 5e-3, n)
+    return pumped([live, *others], feeds, n_ms // 5 * 5e-3, n)
 
 
 WORKLOADS: dict[str, tuple[Callable[[Live, float], dict[str, Any]], str]] = {
@@ -246,6 +249,20 @@ WORKLOADS: dict[str, tuple[Callable[[Live, float], dict[str, Any]], str]] = {
     "burst": (burst, stream("cam0", 1280, 720, 256, 20)),
     "streams": (streams, "".join(stream(f"cam{k}", 346, 260, 128, 8) for k in range(32))),
 }
+
+
+def split(seconds: float) -> dict[str, Any]:
+    """W7 in two daemons."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        lives = []
+        for half in (0, 1):
+            text = "".join(stream(f"cam{k}", 346, 260, 128, 8) for k in range(half, 32, 2))
+            lives.append(Live(Path(folder) / f"{half}", text))
+            stack.callback(lives[-1].stop)
+            lives[-1].start()
+        figures = streams(lives[0], seconds, lives[1])
+        pids = [live.process.pid for live in lives if live.process is not None]
+        return {**figures, "resident_mb": sum(map(resident_mb, pids))}
 
 
 def run(name: str, seconds: float) -> dict[str, Any]:
@@ -279,7 +296,8 @@ def start(_seconds: float) -> dict[str, Any]:
 
 def main() -> int:
     """Measure, print, write the file."""
-    names = [*WORKLOADS, "floor", "start"]
+    own = {"floor": floor, "split": split, "start": start}
+    names = [*WORKLOADS, *own]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a workload, about")
@@ -290,8 +308,7 @@ def main() -> int:
     with Progress("daemon", len(args.only), "workloads") as progress:
         for name in args.only:
             seconds = 0.5 if args.quick else args.seconds
-            own = {"start": start, "floor": floor}.get(name)
-            results[name] = own(seconds) if own else run(name, seconds)
+            results[name] = own[name](seconds) if name in own else run(name, seconds)
             progress.advance(note=name)
     print("| workload | figure | measured |\n|---|---|---|")
     for name, figures in results.items():

@@ -68,12 +68,16 @@ class Bundles:
 
     def __init__(self) -> None:
         self._parts: tuple[Any, ...] = ()
-        self._known: tuple[int, ...] = ()
         self._bundle: Any = None
 
     def of(self, *parts: Any) -> Any:
         """A bundle of these named tuples and arrays; in a kernel, ``bundle.parts``."""
-        asked = tuple(map(id, parts))
-        if asked != self._known:
-            self._bundle, self._parts, self._known = _make(parts), parts, asked
+        known = self._parts
+        if len(parts) == len(known):
+            for a, b in zip(parts, known):
+                if a is not b:
+                    break
+            else:
+                return self._bundle
+        self._bundle, self._parts = _make(parts), parts
         return self._bundle

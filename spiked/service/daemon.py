@@ -39,7 +39,7 @@ from spiked.service.pipeline import Pipeline
 from spiked.service.prediction import Prediction
 from spiked.service.reload import reload
 from spiked.service.security import SMALL_BYTES, ingest_gate, open_door, queue_length
-from spiked.service.warmup import warm_up
+from spiked.service.warmup import give_back, warm_up
 
 log = logging.getLogger("spiked.daemon")
 
@@ -149,7 +149,7 @@ class Daemon:
             log.info("no checkpoint in %s: starting from nothing", self.store.directory)
         registry.register(SpikedCollector(self.pipeline, self.stats))
         ProcessCollector(registry=registry)
-        gc.collect()
+        give_back()
         gc.freeze()  # what lives now lives on: collections need not look at it again
         streams = list(self.pipeline.streams.values())
         self._life = LifeSigns(lambda: sum(sum(s.stats.messages.values()) for s in streams), len(streams))

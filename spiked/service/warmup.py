@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 
 import msgspec
 import numpy as np
@@ -38,10 +39,10 @@ def warm_up(config: Config) -> None:
         scratch.handle(sender.reset(7 * dt_us))
         if live.care and live.care.exam:
             live.care.exam.try_out(live.learner)
-    _give_back()
 
 
-def _give_back() -> None:
-    """Hand what scratch and compiler have freed back to the system: glibc would keep it, some 10 MB."""
+def give_back() -> None:
+    """Collect what scratch and compiler have left, and hand it to the system: glibc would keep it, some 10 MB."""
+    gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another C library has no such function
         ctypes.CDLL(None).malloc_trim(0)
