@@ -4,7 +4,7 @@ A learner hands its kernels some sixty arrays in named tuples. Numba unpacks eac
 long as several steps of inference. A bundle is unpacked when it is made, and handed over as one pointer after that. It
 sees what happens in its arrays; a tuple with another array in it asks for another bundle.
 
-Its arrays are borrowed: compiled code counts no references to them, since whoever makes a bundle keeps its parts.
+Its arrays are borrowed: compiled code counts no references to them, and what Python holds of a bundle keeps its parts.
 Counting would go to sixty places in memory at every call, each to be fetched when the kernel has not run for a while.
 """
 
@@ -30,7 +30,9 @@ class _BundleType(types.StructRef):  # type: ignore[misc]
 
 
 class _Bundle(structref.StructRefProxy):  # type: ignore[misc]
-    """What compiled code hands to Python: a pointer."""
+    """What compiled code hands to Python: a pointer; with `kept`, whose arrays it borrows."""
+
+    kept: Any = ()
 
 
 structref.define_proxy(_Bundle, _BundleType, ["parts"])
@@ -80,4 +82,5 @@ class Bundles:
             else:
                 return self._bundle
         self._bundle, self._parts = _make(parts), parts
+        self._bundle.kept = parts
         return self._bundle
