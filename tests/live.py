@@ -226,3 +226,12 @@ def sample_messages(
 
 
 CAM0 = Geometry(34, 34, 2)
+CAM0_TEXT = """
+[network]
+layers = [{ neurons = 64 }]
+classes = ["a", "b"]
+[[stream]]
+id = "cam0"
+width = 34
+height = 34
+"""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import attacks
 import pytest
-from live import CAM0, Live, drain, wait_for
+from live import CAM0, CAM0_TEXT, Live, drain, wait_for
 from prometheus_client import CollectorRegistry
 
 from spiked.io.sender import Sender
@@ -35,15 +35,6 @@ max_connections = 6
 
 [metrics]
 max_connections = 8
-
-[network]
-layers = [{ neurons = 64 }]
-classes = ["a", "b"]
-
-[[stream]]
-id = "cam0"
-width = 34
-height = 34
 """
 KINDS = {"ingest": b"PUSH", "predictions": b"SUB", "control": b"REQ"}
 BIG = 900_000
@@ -51,7 +42,7 @@ BIG = 900_000
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with Live(tmp_path_factory.mktemp("limits"), TEXT) as daemon:
+    with Live(tmp_path_factory.mktemp("limits"), TEXT + CAM0_TEXT) as daemon:
         yield daemon
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import attacks
 import pytest
 import zmq
-from live import CAM0, SPIKED, Live, drain, wait_for
+from live import CAM0, CAM0_TEXT, SPIKED, Live, drain, wait_for
 from test_readme import ROOT, c_compiler
 
 from spiked.io.keys import ROLES, Keys, load_client, load_server, new_keys
@@ -26,15 +26,6 @@ TEXT = """
 curve = true
 server_secret_key_file = %s
 authorized_keys_dir = %s
-
-[network]
-layers = [{ neurons = 64 }]
-classes = ["a", "b"]
-
-[[stream]]
-id = "cam0"
-width = 34
-height = 34
 """
 KINDS = {"ingest": zmq.PUSH, "predictions": zmq.SUB, "control": zmq.REQ}
 ENTERS = {"ingest": {"send", "teach"}, "predictions": {"subscribe"}, "control": {"control"}}
@@ -53,7 +44,7 @@ class Town:
             self.admit(role, role)
         self.admit("all", ",".join(ROLES))
         places = [json.dumps(str(p)) for p in (self.folder / "server.secret.toml", self.authorized)]
-        self.live = Live(folder, TEXT % tuple(places), keys=self.keys("all"))
+        self.live = Live(folder, TEXT % tuple(places) + CAM0_TEXT, keys=self.keys("all"))
 
     def admit(self, name: str, roles: str) -> Keys:
         out = spiked("keys", str(self.folder), "--client", name, "--roles", roles)

@@ -30,19 +30,9 @@ from spiked.io.sender import Sender
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 import attacks  # noqa: E402
-from live import CAM0, Live  # noqa: E402
+from live import CAM0, CAM0_TEXT, Live  # noqa: E402
 
-TEXT = """
-[predictions]
-every_ms = 1
-[network]
-layers = [{ neurons = 64 }]
-classes = ["a", "b"]
-[[stream]]
-id = "cam0"
-width = 34
-height = 34
-"""
+TEXT = "[predictions]\nevery_ms = 1\n" + CAM0_TEXT
 
 
 def hold(endpoint: str, n: int, first: bytes, seconds: float) -> int:

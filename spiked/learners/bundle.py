@@ -69,18 +69,17 @@ class Bundles:
     """The bundle of one owner, made anew when its parts are others."""
 
     def __init__(self) -> None:
-        self._parts: tuple[Any, ...] = ()
         self._bundle: Any = None
 
     def of(self, *parts: Any) -> Any:
         """A bundle of these named tuples and arrays; in a kernel, ``bundle.parts``."""
-        known = self._parts
+        known = () if self._bundle is None else self._bundle.kept
         if len(parts) == len(known):
             for a, b in zip(parts, known):
                 if a is not b:
                     break
             else:
                 return self._bundle
-        self._bundle, self._parts = _make(parts), parts
+        self._bundle = _make(parts)
         self._bundle.kept = parts
         return self._bundle

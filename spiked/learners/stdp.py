@@ -42,7 +42,7 @@ from spiked.learners.spike_traces import SpikeTraces, make_traces
 from spiked.learners.state import StateMixin
 from spiked.learners.stdp_closing import Memory, close_window, column_sizes, read_out
 from spiked.learners.stdp_events import settle
-from spiked.learners.stdp_kernels import pace_now, rest_pairs, run_steps
+from spiked.learners.stdp_kernels import pace_after, rest_pairs, run_steps
 from spiked.learners.stdp_pairs import Pairs, make_pairs, with_fields
 from spiked.learners.stdp_rules import StdpSpec, make_options
 
@@ -158,7 +158,8 @@ class StdpLearner(RunMixin, StateMixin):
             said.spikes, 0,
         )  # fmt: skip
         if learn:
-            on = self.rate > 0 and pace_now(self._options, self._memory) > 0 and self._pairs.clock[0] > 0
+            pace = pace_after(self._memory.windows[0], self._options.settle_windows)
+            on = self.rate > 0 and pace > 0 and self._pairs.clock[0] > 0
             close_window(
                 self.net, self._pairs, self._traces, self._discriminant, self._assignment, self._memory,
                 self._options, self._room, bool(on), said.labels[0], values,

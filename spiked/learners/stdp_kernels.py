@@ -17,12 +17,12 @@ LARGEST_SCALE = 1e15
 """Of eligibility, whose decay is a growing scale of what is added; then everything is scaled down."""
 
 
-@inlined
-def pace_now(opt, memory):  # type: ignore[no-untyped-def]
-    """How much of the rate is left after the windows so far."""
-    if opt.settle_windows <= 0:
+@kernel
+def pace_after(windows, settle_windows):  # type: ignore[no-untyped-def]
+    """How much of the rate is left after so many windows."""
+    if settle_windows <= 0:
         return 1.0
-    return max(0.0, 1.0 - memory.windows[0] / opt.settle_windows)
+    return max(0.0, 1.0 - windows / settle_windows)
 
 
 @kernel
@@ -105,7 +105,7 @@ def run_steps(  # type: ignore[no-untyped-def]
     row = np.int64(0)  # a literal would compile what takes it twice
     for t in range(len(indptr) - 1):
         lo, hi = indptr[t], indptr[t + 1]
-        pace = pace_now(opt, memory)
+        pace = pace_after(memory.windows[0], opt.settle_windows)
         on = learn and rate > 0.0 and pace > 0.0
         if on:
             pairs.clock[0] += 1
