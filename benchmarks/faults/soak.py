@@ -64,8 +64,8 @@ def run(folder: Path, hours: float, head: str = "discriminant") -> dict[str, Any
                     latency.append(said["latency_us"])
                 if stream_us >= next_look * total_us / LOOKS:
                     next_look += 1
+                    seen.append({"hours": stream_us / 3600e6, "answers": len(latency), **at_rest(pid, seen)})
                     ask_around(live)
-                    seen.append({"hours": stream_us / 3600e6, "answers": len(latency), **process_figures(pid)})
                     progress.advance(note=f"{seen[-1]['resident_mb']:.1f} MB")
         took = time.monotonic() - began
         status = live.status()
@@ -74,6 +74,17 @@ def run(folder: Path, hours: float, head: str = "discriminant") -> dict[str, Any
         **verdict(seen, np.array(latency)), "hours": hours, "seconds": took, "times_real_time": hours * 3600 / took,
         "lost": status["lost"], "updates": status["updates"], "checkpoints": int(checkpoints), "seen": seen,
     }  # fmt: skip
+
+
+def at_rest(pid: int, seen: list[dict[str, float]]) -> dict[str, float]:
+    """Figures of the process when requests have ended: each has a thread for as long as it lasts.
+
+    Threads beyond the fewest so far are given a second to end; one that stays is reported.
+    """
+    end, fewest = time.monotonic() + 1.0, min((look["threads"] for look in seen), default=0)
+    while (look := process_figures(pid))["threads"] > fewest and seen and time.monotonic() < end:
+        time.sleep(0.005)
+    return look
 
 
 def ask_around(live: Live) -> None:
