@@ -96,7 +96,7 @@ def many_digits(row: Row, seed: int) -> list[Shown]:
 def _binned(sample: Any, spec: BinnerSpec) -> Shown:
     binner = Binner(spec)
     binner.start(0)
-    return whole(int(sample.label), binner.push(sample.events, -(-sample.duration_us // spec.dt_us)))
+    return whole(int(sample.label), binner.push(sample.events, -(-sample.duration_us // spec.dt_us)).copy())
 
 
 def follow(learner: Any, before: list[Shown], after: list[Shown]) -> dict[str, Any]:

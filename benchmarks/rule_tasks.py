@@ -92,7 +92,7 @@ def _binned_nmnist(spec: BinnerSpec) -> list[Shown]:
         sample = pool.sample(i)
         binner = Binner(spec)
         binner.start(0)
-        out.append(whole(sample.label, binner.push(sample.events, -(-sample.duration_us // spec.dt_us))))
+        out.append(whole(sample.label, binner.push(sample.events, -(-sample.duration_us // spec.dt_us)).copy()))
     return out
 
 

@@ -65,7 +65,7 @@ class Steps:
     def take(self, frames: Any) -> None:
         """A message into steps."""
         message = wire.parse(frames, self.streams)
-        events = wire.decode_events(message)
+        events = wire.packed_events(message)
         self.active += len(self.binner.push(events, message.header.t_last // STEP_US).indices)
 
 

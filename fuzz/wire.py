@@ -20,17 +20,22 @@ from types import FunctionType
 import atheris
 import numpy as np
 
-from spiked.io import wire
+from spiked.io import packed, wire
+from spiked.io.binner import Binner, BinnerSpec
 from spiked.io.events import Geometry, make_events
+from spiked.io.packed import PackedError
 from spiked.io.sender import Sender
 from spiked.io.wire import EventCodec, Kind, WireError
 
 GEOMETRIES = {"cam0": Geometry(34, 34, 2), "ear": Geometry(64, 1, 1)}
+DT_US = 1000
+BINNERS = {name: Binner(BinnerSpec(geometry, DT_US)) for name, geometry in GEOMETRIES.items()}
 TOPICS = (b"cam0/", b"ear/", b"cam1/", b"cam0", b"\xff/", b"")
 MENDS, CUTS = 1, 2
 
 
-for function in [f for f in vars(wire).values() if isinstance(f, FunctionType) and f.__module__ == wire.__name__]:
+plain = [f for module in (wire, packed) for f in vars(module).values() if isinstance(f, FunctionType)]
+for function in [f for f in plain if f.__module__ in (wire.__name__, packed.__name__)]:
     atheris.instrument_func(function)  # not whole modules: Numba cannot compile what is instrumented
 
 
@@ -47,12 +52,20 @@ def message(data: bytes) -> list[bytes]:
 
 
 def one_input(data: bytes) -> None:
-    """Read one message as the daemon does."""
+    """Read one message as the daemon does, into steps."""
     try:
         read = wire.parse(message(data), GEOMETRIES)
         if read.kind is Kind.EVENTS:
-            events = wire.decode_events(read, 100)
-            assert len(events) <= max(8 * len(read.payload), 1), "more events than the words can hold"
+            binner = BINNERS[read.stream]
+            binner.start(read.header.t_first)
+            try:
+                steps = binner.push(wire.packed_events(read, 100), read.header.t_last // DT_US, at_most=1000)
+            except PackedError as error:
+                assert error.reason in wire.REASONS
+            else:
+                taken = wire.decode_events(read, 100)  # the other way in takes it, too
+                assert len(taken) <= max(8 * len(read.payload), 1), "more events than the words can hold"
+                assert len(steps.indices) + binner.waiting <= len(taken)
         elif read.kind is Kind.TARGET:
             wire.decode_target(read)
     except WireError as error:

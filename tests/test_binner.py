@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_binner import NaiveBinner
+from numba.core.runtime import _nrt_python, rtsys
 
+from spiked.io import binner as binner_module
 from spiked.io.binner import Binner, BinnerSpec
-from spiked.io.events import EVENT_DTYPE, Geometry
+from spiked.io.binner_parts import BLOCK
+from spiked.io.events import EVENT_DTYPE, Geometry, make_events
+from spiked.io.packed import PackedError
+from spiked.io.sender import Sender
+from spiked.io.wire import EventCodec, packed_events, parse
 
 BASES = (0, 12_345, 1 << 61)
 WIDTH, HEIGHT = 5, 3
@@ -174,12 +182,125 @@ def test_events_that_still_wait_at_a_new_start_are_counted():
     assert (binner.dropped["late"], binner.waiting) == (1, 0)
 
 
-def test_emitted_steps_are_the_callers_own():
+def test_a_copy_of_emitted_steps_is_the_callers_own():
     binner = binner_of()
     steps = binner.push(array_of([(0, 0, 0, 0)]), 2)
-    before = steps_of(steps)
-    binner.push(array_of([(2000, 1, 1, 1)] * 9000), 4)
-    assert steps_of(steps) == before
+    kept = steps.copy()
+    later = binner.push(array_of([(2000, 1, 1, 1)]), 4)
+    assert steps_of(kept) == [{0: 1.0}, {}]
+    assert np.shares_memory(later.indices, steps.indices) and not np.shares_memory(kept.indices, steps.indices)
+
+
+@settings(max_examples=200, deadline=None)
+@given(streams(), st.sampled_from(list(EventCodec)))
+def test_a_message_of_any_codec_gives_what_its_events_give(stream, codec):
+    spec, base, messages = stream
+    by_array, by_message = both(spec, base)[1], both(spec, base)[1]
+    sender = Sender("cam0", spec.geometry, 1)
+    for events, end_step in messages:
+        array = array_of(events)
+        message = parse(sender.events(array, base + 40 * spec.dt_us, codec), {"cam0": spec.geometry})
+        a, b = by_array.push(array, end_step).copy(), by_message.push(packed_events(message), end_step)
+        assert steps_of(a) == steps_of(b)
+    same_state(by_array, by_message)
+
+
+def same_state(a, b):
+    for name, array in a.state().items():
+        assert (array == b.state()[name]).all(), name
+
+
+def long_message(codec, n=3 * BLOCK + 7, swapped=0, seed=0):
+    """More events than are unpacked at once, over 20 steps; the binner and the frames for it."""
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(1000, 21_000, n))
+    for k in rng.integers(0, n - 1, swapped):
+        t[[k, k + 1]] = t[[k + 1, k]]
+    events = make_events(t, rng.integers(0, WIDTH, n), rng.integers(0, HEIGHT, n), rng.integers(0, 2, n))
+    return events, Sender("cam0", Geometry(WIDTH, HEIGHT), 1).events(events, 21_000, codec)
+
+
+def packed_of(frames):
+    return packed_events(parse(frames, {"cam0": Geometry(WIDTH, HEIGHT)}))
+
+
+@pytest.mark.parametrize("keys", [{}, {"refractory_us": 700}, {"count": "sum", "threshold": 2}])
+@pytest.mark.parametrize("swapped", [0, 5, 2000])
+@pytest.mark.parametrize("codec", list(EventCodec))
+def test_long_messages(codec, swapped, keys):
+    """Blocks follow each other; and order, where it is lost, is made."""
+    spec = BinnerSpec(Geometry(WIDTH, HEIGHT), **keys)
+    naive, binner = both(spec, 1000)
+    events, frames = long_message(codec, swapped=swapped)
+    assert steps_of(binner.push(packed_of(frames), 15)) == naive.push(events.tolist(), 15)
+    assert steps_of(binner.push(array_of([]), 21)) == naive.push([], 21)
+    assert binner.dropped == naive.dropped and binner.waiting == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(list(EventCodec)), st.integers(0, 3 * BLOCK + 6), st.integers(0, 2), st.integers(0, 25))
+def test_one_bad_event_refuses_all_and_leaves_no_trace(codec, at, keys, end_step):
+    keys = [{}, {"refractory_us": 700}, {"count": "sum"}][keys]
+    events, _ = long_message(codec)
+    good = events.copy()
+    events["y"][at] = HEIGHT
+    frames = Sender("cam0", Geometry(WIDTH, HEIGHT), 1).events(events, 21_000, codec)
+    refused, spared = (both(BinnerSpec(Geometry(WIDTH, HEIGHT), **keys), 1000)[1] for _ in range(2))
+    for binner in (refused, spared):
+        binner.push(array_of([(1500, 0, 0, 0), (9000, 1, 1, 1)]), 2)
+    with pytest.raises(PackedError, match=f"event {at} .* y {HEIGHT}, on .. outside 5x3") as error:
+        refused.push(packed_of(frames), end_step)
+    assert error.value.reason == "range"
+    same_state(refused, spared)
+    a, b = (binner.push(good, 30) for binner in (refused, spared))
+    assert steps_of(a) == steps_of(b)
+
+
+@pytest.mark.parametrize("said", [3, 5])
+@pytest.mark.parametrize("codec", [EventCodec.EVT2, EventCodec.EVT3])
+def test_a_count_that_is_wrong_refuses_all(codec, said):
+    packed = packed_of(Sender("cam0", Geometry(WIDTH, HEIGHT), 1).events(array_of([(1, 1, 1, 1)] * 4), 10, codec))
+    binner = binner_of()
+    for events in (packed._replace(count=said), packed._replace(count=1 << 31)):
+        with pytest.raises(PackedError, match=f"payload holds 4 events, the header says {events.count}"):
+            binner.push(events, 1)
+    assert (binner.next_step, binner.waiting) == (0, 0)
+    assert steps_of(binner.push(packed, 1)) == [{WIDTH * HEIGHT + WIDTH + 1: 1.0}]
+
+
+@pytest.mark.parametrize("order", ["in order", "swapped"])
+def test_too_many_that_would_wait_are_refused(order, monkeypatch):
+    monkeypatch.setattr(binner_module, "MAX_WAITING", 10)
+    binner = binner_of()
+    events = array_of([(5000 + k, 1, 1, 1) for k in range(11)])
+    if order == "swapped":
+        events[:2] = events[1::-1]
+    with pytest.raises(PackedError, match="11 events would wait for their step; at most 10"):
+        binner.push(events, 5)
+    assert (binner.next_step, binner.waiting) == (0, 0)
+    assert binner.push(events, 6, at_most=2).n == 2 and binner.waiting == 11  # they wait for the caller alone
+    assert binner.push(events[:0], 6).n == 4 and binner.waiting == 0
+
+
+def test_no_memory_is_taken_per_message_once_it_was():
+    """Whatever the rate: nothing that grows with the events of a message is allocated, by NumPy or by kernels."""
+    binner, packed = binner_of(), []
+    for codec in EventCodec:
+        packed.append(packed_of(long_message(codec)[1]))
+        packed.append(packed_of(long_message(codec, swapped=50)[1]))
+    seen = []
+    _nrt_python.memsys_enable_stats()
+    for _ in range(3):
+        tracemalloc.start()
+        made = rtsys.get_allocation_stats().alloc
+        for each in packed:
+            binner.next_step = 1
+            binner.push(each, 18)
+            binner.push(array_of([]), 21)
+        seen.append((tracemalloc.get_traced_memory()[1], rtsys.get_allocation_stats().alloc - made))
+        tracemalloc.stop()
+    calls = 2 * len(packed) + len(EventCodec)  # a swapped one takes two; each has a head of the payload made, 48 bytes
+    assert seen[-1][0] < 8_000 and seen[-1][1] == calls
 
 
 def test_a_state_of_another_sensor_is_refused():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from spiked.io import evt
 from spiked.io.events import EVENT_DTYPE, make_events
+from spiked.io.packed import Packed, as_bytes, unpack
 
 CODECS = [3, 4]
 WORD = {3: np.uint32, 4: np.uint16}
@@ -76,6 +77,12 @@ def test_any_words_cut_anywhere_give_what_the_naive_decoder_gives(codec, data):
     assert np.all(canary[capacity:].view(np.uint8) == 0xAB)
 
 
+def decode_payload(codec, payload, t_first, count, width, height, jitter_us=evt.JITTER_US):
+    """As a message on the wire is decoded, but for its watermark."""
+    lap_us = max(0, t_first - jitter_us)
+    return unpack(Packed(as_bytes(payload, codec), codec, count, t_first, lap_us, 0, (1 << 63) - 1, width, height))
+
+
 @pytest.mark.parametrize("codec", CODECS)
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
@@ -84,11 +91,11 @@ def test_encoded_payloads_give_back_the_events(codec, data):
     events = as_array(tuples)
     payload = ENCODE[codec](events)
     t_first = int(events["t"].min())
-    decoded = evt.decode_evt_payload(codec, payload, t_first, len(events), 2048, 2048)
+    decoded = decode_payload(codec, payload, t_first, len(events), 2048, 2048)
     assert np.array_equal(decoded, events)
     assert NAIVE_DECODE[codec](as_words(codec, payload).tolist(), t_first) == tuples
     naive_payload = NAIVE_ENCODE[codec](tuples)
-    assert np.array_equal(evt.decode_evt_payload(codec, naive_payload, t_first, len(events), 2048, 2048), events)
+    assert np.array_equal(decode_payload(codec, naive_payload, t_first, len(events), 2048, 2048), events)
     assert len(payload) <= len(naive_payload)
 
 
@@ -120,7 +127,7 @@ def test_t_first_places_the_time(codec):
     payload = ENCODE[codec](make_events([t], 1, 2, 0))
 
     def placed(t_first):
-        return int(evt.decode_evt_payload(codec, payload, t_first, 1, 10, 10, jitter_us=100)["t"][0])
+        return int(decode_payload(codec, payload, t_first, 1, 10, 10, jitter_us=100)["t"][0])
 
     assert placed(t) == t  # the event is the first
     assert placed(t + 11) == t  # it steps back by what real cameras do
@@ -137,8 +144,8 @@ def evt3_payload(*words):
     [
         (3, bytes(7), 1, "multiple"),
         (4, bytes(7), 1, "multiple"),
-        (3, b"", 1, "begin"),
-        (4, b"", 1, "begin"),
+        (3, b"", 1, "holds 0 events"),
+        (4, b"", 1, "holds 0 events"),
         (3, np.array([0, 8 << 28], "<u4").tobytes(), 1, "begin"),
         (4, evt3_payload(2 << 12)[2:], 1, "begin"),
         (4, evt3_payload(2 << 12)[:6], 0, "begin"),
@@ -151,24 +158,21 @@ def evt3_payload(*words):
         (3, np.array([8 << 28, 100], "<u4").tobytes(), 1, "outside"),
         (4, evt3_payload(*[4 << 12] * 2, 5 << 12 | 0x1F), 5, "outside"),
         (4, evt3_payload(*[4 << 12 | 1] * 200), 200, "gives 163 events"),  # a vector far beyond any sensor
-        (5, b"", 0, "codec 5"),
     ],
 )
 def test_bad_payloads_are_refused(codec, payload, count, reason):
     with pytest.raises(ValueError, match=reason):
-        evt.decode_evt_payload(codec, payload, 0, count, 128, 100)
+        decode_payload(codec, payload, 0, count, 128, 100)
 
 
 def test_coordinates_at_the_edge_are_taken():
     payload = evt3_payload(*[4 << 12] * 2, 5 << 12 | 0x0F)  # x = 124..127
-    assert evt.decode_evt_payload(4, memoryview(payload), 0, 4, 128, 8)["x"].tolist() == [124, 125, 126, 127]
+    assert decode_payload(4, memoryview(payload), 0, 4, 128, 8)["x"].tolist() == [124, 125, 126, 127]
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_heartbeats_and_times_beyond_reason(codec):
-    assert len(evt.decode_evt_payload(codec, b"", 5, 0, 8, 8)) == 0
-    with pytest.raises(ValueError, match="t_first"):
-        evt.decode_evt_payload(codec, b"", 2**64 - 1, 0, 8, 8)
+def test_heartbeats(codec):
+    assert len(decode_payload(codec, b"", 5, 0, 8, 8)) == 0
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -181,7 +185,7 @@ def test_any_bytes_are_refused_or_decoded(codec, data):
     count = data.draw(st.one_of(st.just(COUNT[codec](words)), st.integers(0, 100)))
     t_first = data.draw(st.integers(0, 1 << 61))
     try:
-        events = evt.decode_evt_payload(codec, payload, t_first, count, 640, 480)
+        events = decode_payload(codec, payload, t_first, count, 640, 480)
     except ValueError:
         return
     assert len(events) == count
@@ -204,9 +208,9 @@ def test_what_words_cannot_say_is_refused(codec, column, values, reason):
 def test_each_kernel_is_compiled_once_for_all_kinds_of_buffers():
     payload = evt.encode_evt3(make_events([1, 2, 3], 1, 2, 1))
     for buffer in (payload, bytearray(payload), memoryview(b"\0" + payload)[1:]):
-        assert len(evt.decode_evt_payload(4, buffer, 0, 3, 8, 8)) == 3
+        assert len(decode_payload(4, buffer, 0, 3, 8, 8)) == 3
     evt.decode_evt3(np.frombuffer(payload, "<u2").copy(), np.empty(12, EVENT_DTYPE), evt.new_state())
-    assert len(getattr(evt._decode_evt3, "signatures", [0])) == 1
+    assert len(getattr(evt.evt3_kernel, "signatures", [0])) == 1
 
 
 def words_of_file(path, dtype):
@@ -236,4 +240,4 @@ def test_evt3_of_a_camera(data_dir):
     assert np.array_equal(events, as_array(naive.decode_evt3(words.tolist())))
     for part in np.array_split(events, 7):  # as a sender cuts it
         payload = evt.encode_evt3(part)
-        assert np.array_equal(evt.decode_evt_payload(4, payload, int(part["t"].min()), len(part), 1280, 720), part)
+        assert np.array_equal(decode_payload(4, payload, int(part["t"].min()), len(part), 1280, 720), part)

@@ -8,17 +8,33 @@ their step runs: how a stream is cut into messages never changes what comes out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spiked.io.binner_kernels import CLAMPED, LATE, Memory, Rules, bin_events
+from spiked.io.binner_kernels import (
+    BINNED,
+    GIVEN_UP,
+    MISCOUNTED,
+    NO_ROOM,
+    NO_STASH,
+    OUTSIDE,
+    bin_by_stash,
+    bin_straight,
+)
+from spiked.io.binner_parts import CLAMPED, LATE, Memory, Rules, make_emitted, make_space
 from spiked.io.channel_set import make_channel_set
-from spiked.io.events import EVENT_DTYPE, Events, Geometry
+from spiked.io.events import Events, Geometry
+from spiked.io.packed import Packed, PackedError, check_count, miscounted, outside, packed_events
 from spiked.learners.bundle import Bundles
 from spiked.learners.contract import Steps
 
 COUNT_MODES = ("binary", "sum", "clip")
+MAX_WAITING = 4_000_000
+"""Events that may wait for their step (52 MB): a watermark that stands still must not fill the memory."""
+ROOM = 4096
+"""Events and steps that there is room for at the start."""
 _NEVER = -(1 << 61)  # stream time stays below 2^62: the difference fits 63 bits
 
 
@@ -99,8 +115,10 @@ class Binner:
             dropped=np.zeros(4, np.int64),
         )
         self._channels = make_channel_set(spec.n_channels)
-        self._room = np.zeros(4096, EVENT_DTYPE)
+        self._straight = not (spec.refractory_us or spec.hot_pixel_hz)  # filters remember: it cannot be taken back
         self._bundles = Bundles()
+        self._space = make_space(ROOM, ROOM)
+        self._emitted = make_emitted(ROOM, ROOM)
         self._n = 0
 
     @property
@@ -130,52 +148,89 @@ class Binner:
         self._memory.rate.fill(0.0)
         self._memory.rate_us.fill(0)
 
-    def push(self, events: Events, end_step: int) -> Steps:
+    def push(self, events: Events | Packed, end_step: int, at_most: int = 1 << 62) -> Steps:
         """Take `events` in and emit all steps before `end_step`.
 
         Parameters
         ----------
         events : in any order; those before `next_step` are late.
         end_step : first step that cannot run yet. A value at or before `next_step` emits nothing.
+        at_most : steps to emit; more events may wait then than could for the watermark.
 
         Returns
         -------
         Steps
-            Newly allocated; the caller may keep them.
+            Lie where the next call's will: keep a `Steps.copy`.
+
+        Raises
+        ------
+        PackedError
+            ``count`` or ``range`` if the events cannot be used, or too many would wait; nothing has changed.
         """
         assert self.next_step is not None, "start() comes first"
+        packed = events if isinstance(events, Packed) else packed_events(events, self.spec.geometry)
         first = self.next_step
         end_step = max(end_step, first)
-        n = self._n + len(events)
-        if n > len(self._room):
-            grown = np.zeros(max(n, 2 * len(self._room)), EVENT_DTYPE)
-            grown[: self._n] = self._room[: self._n]
-            self._room = grown
-        indptr = np.empty(end_step - first + 1, np.int64)
-        indices, counts = np.empty(n, np.int32), np.empty(n, np.float32)
-        if events.flags.writeable:  # one array type for the kernel, whoever made them
-            events = events.view()
-            events.flags.writeable = False
-        bundle = self._bundles.of(self._room, self._rules, self._memory, self._channels)
-        self._n = bin_events(bundle, self._n, events, first, end_step, indptr, indices, counts)
-        self.next_step = end_step
-        nnz = int(indptr[-1])
-        return Steps(first, indptr, indices[:nnz], counts[:nnz])
+        stop = min(end_step, first + at_most)
+        check_count(packed)
+        bundle = self._bundle(stop - first, self._n + packed.count)
+        way = bin_straight if self._straight else bin_by_stash
+        while True:
+            status, number = way(bundle, *packed, self._n, first, stop, end_step, MAX_WAITING)
+            if status == BINNED:
+                break
+            if status == GIVEN_UP:
+                way = bin_by_stash
+            elif status in (NO_ROOM, NO_STASH):
+                bundle = self._grown(status, number)
+            else:
+                raise self._refusal(packed, status, number)
+        self._n, self.next_step = number, stop
+        indptr, indices, counts = self._emitted
+        entries = int(indptr[stop - first])
+        return Steps(first, indptr[: stop - first + 1], indices[:entries], counts[:entries])
+
+    def _refusal(self, packed: Packed, status: int, number: int) -> PackedError:
+        """Why events are not taken in."""
+        if status == MISCOUNTED:
+            return miscounted(packed, number)
+        if status == OUTSIDE:
+            return outside(packed, number, self._space.stash[self._n + number])
+        return PackedError("count", f"{number} events would wait for their step; at most {MAX_WAITING}")
+
+    def _bundle(self, n_steps: int, n_events: int) -> Any:
+        """What the kernel works on, with room for so much to be emitted."""
+        emitted = self._emitted
+        if n_steps >= len(emitted.indptr) or n_events > len(emitted.indices):
+            more = (
+                max(2 * have, need)
+                for have, need in ((len(emitted.indptr), n_steps + 1), (len(emitted.indices), n_events))
+            )
+            self._emitted = make_emitted(*more)
+        return self._bundles.of(self._space, self._rules, self._memory, self._channels, self._emitted)
+
+    def _grown(self, status: int, n: int) -> Any:
+        """`_bundle`, with room for `n` events where there was none."""
+        room, stash = len(self._space.room), len(self._space.stash)
+        grown = make_space(max(n, 2 * room), stash) if status == NO_ROOM else make_space(room, max(n, 2 * stash))
+        grown.room[: self._n] = self._space.room[: self._n]
+        self._space = grown
+        return self._bundle(0, 0)
 
     def cut(self, t_us: int) -> Steps:
         """Emit the present step from its events before `t_us` alone; after it the step begins anew."""
         assert self.next_step is not None, "start() comes first"
-        step, waiting = self.next_step, self._room[: self._n].copy()
+        step, waiting = self.next_step, self._space.room[: self._n].copy()
         self._n = 0
         steps = self.push(waiting[waiting["t"] < t_us], step + 1)
         later = waiting[waiting["t"] >= t_us]
-        self._room[: len(later)] = later
+        self._space.room[: len(later)] = later
         self._n, self.next_step = len(later), step
         return steps
 
     def state(self) -> dict[str, NDArray]:
         """Copies of everything that the future depends on."""
-        waiting = self._room[: self._n]
+        waiting = self._space.room[: self._n]
         return {
             "next_step": np.array([-1 if self.next_step is None else self.next_step], np.int64),
             "waiting_t": waiting["t"].copy(),
@@ -197,7 +252,7 @@ class Binner:
         step = int(state["next_step"][0])
         self.next_step = None if step < 0 else step
         self._n = len(state["waiting_t"])
-        self._room = np.zeros(max(4096, self._n), EVENT_DTYPE)
-        waiting = self._room[: self._n]
+        self._space = make_space(max(ROOM, self._n), ROOM)
+        waiting = self._space.room[: self._n]
         waiting["t"] = state["waiting_t"]
         waiting["x"], waiting["y"], waiting["on"] = state["waiting_xy"]

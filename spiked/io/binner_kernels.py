@@ -1,93 +1,72 @@
-"""The compiled path of `binner`: one look at the order of a message's events, one pass over them.
+"""The compiled path of `binner`: a message's events are unpacked, checked and binned in one pass over its payload.
 
-Events that wait come first, then the message's own, straight from its payload; only what the watermark has not passed
-is copied. Where events are out of order, or late, they are all put into the waiting room and sorted there: the same
-pass follows.
+A block of them at a time is unpacked where the processor has it at hand (events that are not packed are read where they
+were received), looked at once, and put into its step. The pass has changed nothing that lasts until it is through, so
+it gives up at the first event that is out of order, late or outside, and takes back what it has put into the open step.
+Then, and where filters would remember what they see, all is unpacked and checked first, sorted, and binned after that.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
+from spiked.io.binner_parts import BINARY, CLAMPED, CLIP, HOT, LATE, REFRACTORY, Bounds, Place, Stand
 from spiked.io.channel_set import add_channel, take_channels
+from spiked.io.events import EVENT_DTYPE
+from spiked.io.packed import SPARE, TXYP13, Packed, begin_clock, read_as, unpack_all, unpack_some
 from spiked.learners.jit import inlined, kernel
 
 HOT_WINDOW_US = 1_000_000.0  # memory of the hot-pixel rate estimate
-LATE, REFRACTORY, HOT, CLAMPED = range(4)
-BINARY, SUM, CLIP = range(3)
+BINNED, GIVEN_UP, OUTSIDE, MISCOUNTED, FULL, NO_ROOM, NO_STASH = range(7)
+"""What became of a message; but for the first, nothing has changed. With each goes a number: of events that wait now;
+none; the position of the event; how many the payload gave; how many would wait; for how many there should be room."""
 
 
-class Rules(NamedTuple):
-    """What becomes of an event; the fields of `BinnerSpec`.
-
-    Attributes
-    ----------
-    column, row : int32[sensor width], int32[sensor height]; a pixel's channel is the sum of both.
-    plane : channels between the polarities; 0 where they share theirs.
-    dt_us, count_mode, threshold, clip_at, refractory_us, clamp : numbers.
-    hot_pixel_hz : float.
-    """
-
-    column: NDArray[np.int32]
-    row: NDArray[np.int32]
-    plane: int
-    dt_us: int
-    count_mode: int
-    threshold: int
-    clip_at: int
-    refractory_us: int
-    clamp: bool
-    hot_pixel_hz: float
-
-
-class Memory(NamedTuple):
-    """What filters remember of each pixel, and what is counted within a step.
-
-    Attributes
-    ----------
-    seen_us, rate_us : int64[pixels], or [1] where no filter asks.
-    rate : float64[pixels], or [1].
-    tally : int64[channels], zero between steps; [0] where it is enough to know which channels are active.
-    dropped : int64[4]; events by `LATE`, `REFRACTORY`, `HOT`, `CLAMPED`.
-    """
-
-    seen_us: NDArray[np.int64]
-    rate: NDArray[np.float64]
-    rate_us: NDArray[np.int64]
-    tally: NDArray[np.int64]
-    dropped: NDArray[np.int64]
-
-
-class Emitted(NamedTuple):
-    """Where steps go: `indptr` int64[steps + 1], `indices` int32[n], `counts` float32[n]; n: at least all events."""
-
-    indptr: NDArray[np.int64]
-    indices: NDArray[np.int32]
-    counts: NDArray[np.float32]
+@inlined
+def _run_end(events, begin, n):  # type: ignore[no-untyped-def]
+    """Where the run of events in order that begins at `begin` ends."""
+    end = min(begin + 1, n)
+    while end < n and events[end].t >= events[end - 1].t:
+        end += 1
+    return end
 
 
 @kernel
-def _sort(events, n):  # type: ignore[no-untyped-def]
-    """Sort the first `n` events by time, ties in order of arrival."""
-    order = np.argsort(events.t[:n], kind="mergesort")
-    copy = events[:n].copy()
-    for k in range(n):
-        events[k] = copy[order[k]]
+def _sort(events, n, other):  # type: ignore[no-untyped-def]
+    """Sort the first `n` events by time, ties in order of arrival; what `other`, as long, holds is lost.
+
+    Runs that are in order are merged in pairs: events that come nearly so take a pass or two.
+    """
+    runs = 2
+    while runs > 1:
+        runs, begin = 0, 0
+        while begin < n:
+            middle = _run_end(events, begin, n)
+            end = _run_end(events, middle, n)
+            i, j = begin, middle
+            for k in range(begin, end):
+                if j >= end or (i < middle and events[i].t <= events[j].t):
+                    other[k] = events[i]
+                    i += 1
+                else:
+                    other[k] = events[j]
+                    j += 1
+            runs, begin = runs + 1, end
+        for k in range(n):
+            events[k] = other[k]
 
 
 @kernel
-def _in_order(events, since):  # type: ignore[no-untyped-def]
-    """Whether no event is earlier than the one before it, nor the first than `since`."""
-    before = np.uint64(since)
-    for k in range(len(events)):
-        t = events[k].t
-        if t < before:
-            return False
-        before = t
-    return True
+def _before(events, n, t_us):  # type: ignore[no-untyped-def]
+    """How many of the first `n` events, which are in order, lie before `t_us`."""
+    low, high = 0, n
+    while low < high:
+        middle = (low + high) >> 1
+        if events[middle].t < np.uint64(t_us):
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @inlined
@@ -132,84 +111,201 @@ def _emit(channels, rules, memory, counted, emitted, at):  # type: ignore[no-unt
     return active
 
 
-@kernel
-def _take(events, n, step, nnz, place, rules, memory, channels, emitted):  # type: ignore[no-untyped-def]
-    """Sort the first `n` events, which are in order, into steps; returns what it took, the open step, and entries.
+@inlined
+def _filters(rules):  # type: ignore[no-untyped-def]
+    """Whether there are filters."""
+    return rules.refractory_us > 0 or rules.hot_pixel_hz > 0
 
-    `place` is (first step of the call, step that cannot run yet).
+
+@inlined
+def _of_room(rules):  # type: ignore[no-untyped-def]
+    """Bounds of events that have been checked."""
+    return Bounds(np.uint64(1) << np.uint64(63), len(rules.column), len(rules.row))
+
+
+@kernel
+def _bin(block, stand, bounds, place, room, rules, memory, channels, emitted):  # type: ignore[no-untyped-def]
+    """Put a block of events into their steps, and those that the call does not run behind what waits.
+
+    Returns
+    -------
+    Whether all events lie inside and none before the one before it, and where the pass stands then.
     """
-    first_step, end_step = place
+    before, step, entries, waiting, left = stand
+    latest, width, height = bounds
     dt_us = np.uint64(rules.dt_us)
-    limit_us = np.uint64(end_step) * dt_us
+    stop_us, limit_us = np.uint64(place.stop) * dt_us, np.uint64(place.end) * dt_us
     end_us = np.uint64(step + 1) * dt_us
-    counted = len(memory.tally) > 0
-    filtered = rules.refractory_us > 0 or rules.hot_pixel_hz > 0
+    counted, filtered = len(memory.tally) > 0, rules.refractory_us > 0 or rules.hot_pixel_hz > 0
     column, row = rules.column, rules.row
-    k = 0
-    while k < n:
-        e = events[k]
-        t = e.t
-        if t >= limit_us:
+    good = True
+    for k in range(len(block)):
+        e = block[k]
+        t, x, y, on = e.t, e.x, e.y, e.on
+        if (t < before) | (t > latest) | (x >= width) | (y >= height) | (on > 1):
+            good = False
             break
-        k += 1
+        before = t
+        if t >= stop_us:
+            if waiting < len(room):
+                room[waiting] = e
+            waiting += 1
+            left += t >= limit_us
+            continue
         while t >= end_us:
-            nnz = _emit(channels, rules, memory, counted, emitted, nnz)
-            emitted.indptr[step - first_step + 1] = nnz
+            entries = _emit(channels, rules, memory, counted, emitted, entries)
+            emitted.indptr[step - place.first + 1] = entries
             step += 1
             end_us += dt_us
-        if filtered and not _passes(e.x, e.y, np.int64(t), rules, memory):
+        if filtered and not _passes(x, y, np.int64(t), rules, memory):
             continue
-        channel = np.int64(column[e.x]) + np.int64(row[e.y]) + np.int64(e.on) * rules.plane
+        channel = np.int64(column[x]) + np.int64(row[y]) + np.int64(on) * rules.plane
         add_channel(channels, channel)
         if counted:
             memory.tally[channel] += 1
-    return k, step, nnz
+    return good, Stand(before, step, entries, waiting, left)
+
+
+@inlined
+def _finish(stand, place, rules, memory, channels, emitted):  # type: ignore[no-untyped-def]
+    """Emit the open step, and those without events up to where the call stops."""
+    entries = stand.entries
+    for step in range(stand.step, place.stop):
+        entries = _emit(channels, rules, memory, len(memory.tally) > 0, emitted, entries)
+        emitted.indptr[step - place.first + 1] = entries
 
 
 @kernel
-def bin_events(bundle, n_waiting, events, first_step, end_step, indptr, indices, counts):  # type: ignore[no-untyped-def]
-    """Emit the steps of `place` from the events that wait and from `events`; returns how many wait then.
+def bin_straight(  # type: ignore[no-untyped-def]
+    bundle,
+    payload,
+    codec,
+    count,
+    t_first,
+    lap_us,
+    earliest_us,
+    latest_us,
+    width,
+    height,
+    n_waiting,
+    first,
+    stop,
+    end,
+    most_waiting,
+):
+    """Unpack, check and bin in one pass.
 
     Parameters
     ----------
-    bundle : of the events that wait, in order of time, with space for all of `events` behind them; of the rules, the
-        memory and the channels.
-    n_waiting : how many wait.
-    events : of a message, read only, in any order.
-    first_step, end_step : the first step of the call, and the one that cannot run yet.
-    indptr, indices, counts : where steps go (`Emitted`).
+    bundle : of `Space`, `Rules` without filters, `Memory`, the channels, and of `Emitted`, with room for all steps and
+        events.
+    payload, codec, ..., height : `packed.Packed`; plain, since a call takes a tuple apart in thrice the time.
+    n_waiting : how many events wait.
+    first, stop, end, most_waiting : `Place`.
+
+    Returns
+    -------
+    What became of the message, and a number (`BINNED` and the others). What it gives up is for `bin_by_stash`.
     """
-    room, rules, memory, channels = bundle.parts
-    place, emitted = (first_step, end_step), Emitted(indptr, indices, counts)
-    begin_us = np.uint64(first_step) * np.uint64(rules.dt_us)
-    n = len(events)
-    if not _in_order(events, room[n_waiting - 1].t if n_waiting > 0 else begin_us):
-        for k in range(n):
-            if events[k].t < begin_us and not rules.clamp:
-                memory.dropped[LATE] += 1
-                continue
-            room[n_waiting] = events[k]
-            if events[k].t < begin_us:
-                room[n_waiting].t = begin_us
-                memory.dropped[CLAMPED] += 1
-            n_waiting += 1
-        _sort(room, n_waiting)
-        n = 0
-    step, nnz = first_step, 0
+    space, rules, memory, channels, emitted = bundle.parts
+    packed = Packed(payload, codec, count, t_first, lap_us, earliest_us, latest_us, width, height)
+    place = Place(first, stop, end, most_waiting)
     emitted.indptr[0] = 0
-    taken, step, nnz = _take(room, n_waiting, step, nnz, place, rules, memory, channels, emitted)
-    for k in range(taken, n_waiting):
-        room[k - taken] = room[k]
-    n_waiting -= taken
-    taken = 0
-    if n > 0 and n_waiting == 0:  # else all of `events` come after what still waits
-        taken, step, nnz = _take(events, n, step, nnz, place, rules, memory, channels, emitted)
-    for k in range(taken, n):
-        room[n_waiting] = events[k]
-        n_waiting += 1
-    counted = len(memory.tally) > 0
-    while step < end_step:
-        nnz = _emit(channels, rules, memory, counted, emitted, nnz)
-        emitted.indptr[step - first_step + 1] = nnz
-        step += 1
-    return n_waiting
+    room, dt_us = space.room, np.uint64(rules.dt_us)
+    begin_us = np.uint64(place.first) * dt_us
+    runs = _before(room, n_waiting, np.uint64(place.stop) * dt_us)
+    left = n_waiting - _before(room, n_waiting, np.uint64(place.end) * dt_us)
+    stand = Stand(begin_us, place.first, 0, n_waiting, left)
+    bounds = Bounds(np.uint64(packed.latest_us), packed.width, packed.height)
+    good, stand = _bin(space.room_seen[:runs], stand, _of_room(rules), place, room, rules, memory, channels, emitted)
+    since = max(begin_us, np.uint64(packed.earliest_us))
+    if n_waiting > 0:
+        since = max(since, room[n_waiting - 1].t)
+    stand = Stand(since, stand.step, stand.entries, stand.waiting, stand.left)
+    n, at = 0, 0
+    if packed.codec == TXYP13:
+        full = read_as(packed.payload, EVENT_DTYPE)
+        n = len(full)
+        if n == packed.count:
+            good, stand = _bin(full, stand, bounds, place, room, rules, memory, channels, emitted)
+    else:
+        begin_clock(space.clock, packed)
+        while good:
+            m, then = unpack_some(packed, at, space.clock, space.block)
+            n += m
+            if then == at or n > packed.count:
+                break
+            at = then
+            good, stand = _bin(space.block_seen[:m], stand, bounds, place, room, rules, memory, channels, emitted)
+    status, number = BINNED, stand.waiting - runs
+    if not good or n != packed.count:
+        status = GIVEN_UP
+    elif stand.left > place.most_waiting:
+        status, number = FULL, stand.left
+    elif stand.waiting > len(room):
+        status, number = NO_ROOM, stand.waiting
+    if status != BINNED:
+        _emit(channels, rules, memory, len(memory.tally) > 0, emitted, stand.entries)  # the open step is empty again
+        return status, number
+    _finish(stand, place, rules, memory, channels, emitted)
+    if runs > 0:
+        for k in range(number):
+            room[k] = room[runs + k]
+    return BINNED, number
+
+
+@kernel
+def bin_by_stash(  # type: ignore[no-untyped-def]
+    bundle,
+    payload,
+    codec,
+    count,
+    t_first,
+    lap_us,
+    earliest_us,
+    latest_us,
+    width,
+    height,
+    n_waiting,
+    first,
+    stop,
+    end,
+    most_waiting,
+):
+    """Unpack and check all, sort it, and bin it: whatever the order and the filters; see `bin_straight`."""
+    space, rules, memory, channels, emitted = bundle.parts
+    packed = Packed(payload, codec, count, t_first, lap_us, earliest_us, latest_us, width, height)
+    place = Place(first, stop, end, most_waiting)
+    emitted.indptr[0] = 0
+    room, stash, dt_us = space.room, space.stash, np.uint64(rules.dt_us)
+    begin_us = np.uint64(place.first) * dt_us
+    if 2 * (n_waiting + packed.count) + SPARE > len(stash):
+        return NO_STASH, 2 * (n_waiting + packed.count) + SPARE
+    n, bad = unpack_all(packed, space.clock, stash[n_waiting:])
+    if n != packed.count:
+        return MISCOUNTED, n
+    if bad >= 0:
+        return OUTSIDE, bad
+    for k in range(n_waiting):
+        stash[k] = room[k]
+    late, end = 0, n_waiting
+    for k in range(n_waiting, n_waiting + n):
+        t = stash[k].t
+        late += t < begin_us
+        if t >= begin_us or rules.clamp:
+            stash[end] = stash[k]
+            stash[end].t = max(t, begin_us)
+            end += 1
+    if _run_end(stash, 0, end) < end:
+        _sort(stash, end, stash[end:])
+    left = end - _before(stash, end, np.uint64(place.end) * dt_us)
+    stays = end - _before(stash, end, np.uint64(place.stop) * dt_us)
+    if left > place.most_waiting:
+        return FULL, left
+    if stays > len(room):
+        return NO_ROOM, stays
+    memory.dropped[CLAMPED if rules.clamp else LATE] += late
+    stand = Stand(begin_us, place.first, 0, 0, 0)
+    _, stand = _bin(space.stash_seen[:end], stand, _of_room(rules), place, room, rules, memory, channels, emitted)
+    _finish(stand, place, rules, memory, channels, emitted)
+    return BINNED, stays

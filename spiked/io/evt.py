@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spiked.io.events import EVENT_DTYPE, Events
+from spiked.io.events import Events
 from spiked.io.evt_encode import EVT2_RANGE_US, EVT3_RANGE_US, MAX_COORDINATE, encode_evt2, encode_evt3
 from spiked.learners.jit import kernel
 
@@ -26,10 +26,12 @@ __all__ = [
     "count_evt3",
     "decode_evt2",
     "decode_evt3",
-    "decode_evt_payload",
     "encode_evt2",
     "encode_evt3",
+    "evt2_kernel",
+    "evt3_kernel",
     "new_state",
+    "payload_words",
 ]
 
 CODEC_EVT2, CODEC_EVT3 = 3, 4
@@ -84,7 +86,8 @@ def _place(state: NDArray[np.int64], t: Any, range_us: int) -> None:
 
 
 @kernel
-def _decode_evt2(words: NDArray[np.uint32], out: Events, state: NDArray[np.int64]) -> int:
+def evt2_kernel(words: NDArray[np.uint32], out: Events, state: NDArray[np.int64]) -> int:
+    """`decode_evt2`, for kernels."""
     n, i, capacity = 0, 0, out.shape[0]
     base = state[LAP] + (state[HIGH] << 6)
     while i < words.shape[0] and n < capacity:
@@ -115,7 +118,8 @@ def _decode_evt2(words: NDArray[np.uint32], out: Events, state: NDArray[np.int64
 
 
 @kernel
-def _decode_evt3(words: NDArray[np.uint16], out: Events, state: NDArray[np.int64]) -> int:
+def evt3_kernel(words: NDArray[np.uint16], out: Events, state: NDArray[np.int64]) -> int:
+    """`decode_evt3`, for kernels."""
     n, i, capacity = 0, 0, out.shape[0]
     low, y, base_x, on = state[LOW], state[Y], state[BASE_X], state[BASE_ON]
     base = state[LAP] + (state[HIGH] << 12)
@@ -204,12 +208,12 @@ def decode_evt2(words: NDArray[np.uint32], out: Events, state: NDArray[np.int64]
     out : ``[capacity]``.
     state : of `new_state` or an earlier call; changed in place.
     """
-    return int(_decode_evt2(_read_only(words, np.uint32), out, state))
+    return int(evt2_kernel(_read_only(words, np.uint32), out, state))
 
 
 def decode_evt3(words: NDArray[np.uint16], out: Events, state: NDArray[np.int64]) -> int:
     """Decode EVT3 words into `out` (at least 12 long) until words or room end; see `decode_evt2`."""
-    return int(_decode_evt3(_read_only(words, np.uint16), out, state))
+    return int(evt3_kernel(_read_only(words, np.uint16), out, state))
 
 
 def count_evt2(words: NDArray[np.uint32]) -> int:
@@ -222,52 +226,20 @@ def count_evt3(words: NDArray[np.uint16]) -> int:
     return int(_count_evt3(_read_only(words, np.uint16)))
 
 
-def decode_evt_payload(
-    codec: int,
-    payload: bytes | memoryview,
-    t_first: int,
-    count: int,
-    width: int,
-    height: int,
-    jitter_us: int = JITTER_US,
-) -> Events:
-    """Decode a self-contained payload of the wire.
-
-    Parameters
-    ----------
-    codec : 3 (EVT2) or 4 (EVT3).
-    t_first : us; places the words' time, which starts again after 4.8 h (EVT2) or 16.8 s (EVT3).
-    count : of events, as the header says.
-    width, height : of the sensor.
-    jitter_us : the first event may be so much earlier than `t_first`.
+def payload_words(codec: int, payload: bytes | memoryview) -> NDArray[Any]:
+    """Words of a self-contained payload of the wire, which say when and where before the first event.
 
     Raises
     ------
-    ValueError : one line; the length, the leading state words, the count or a coordinate is wrong.
+    ValueError : one line; the length or the leading state words are wrong.
     """
-    if codec not in (CODEC_EVT2, CODEC_EVT3):
-        raise ValueError(f"codec {codec} is neither 3 (evt2) nor 4 (evt3)")
     size = 4 if codec == CODEC_EVT2 else 2
     n_bytes = memoryview(payload).nbytes
     if n_bytes % size:
         raise ValueError(f"payload of {n_bytes} bytes is not a multiple of {size}-byte words")
-    if not 0 <= t_first < 1 << 62:
-        raise ValueError(f"t_first {t_first} lies outside 0..2^62 us")
-    if n_bytes == 0 and count == 0:
-        return np.empty(0, EVENT_DTYPE)
     words = _read_only(np.frombuffer(payload, f"<u{size}"), np.uint32 if size == 4 else np.uint16)
-    if codec == CODEC_EVT2 and (words.size < 1 or words[0] >> 28 != 8):
+    if codec == CODEC_EVT2 and words[0] >> 28 != 8:
         raise ValueError("evt2 payload does not begin with TIME_HIGH")
-    if codec == CODEC_EVT3 and sorted(words[:4] >> 12) != [0, 3, 6, 8]:
+    if codec == CODEC_EVT3 and sorted(word >> 12 for word in words[:4].tolist()) != [0, 3, 6, 8]:
         raise ValueError("evt3 payload does not begin with TIME_HIGH, TIME_LOW, ADDR_Y, VECT_BASE_X")
-    held = count_evt2(words) if codec == CODEC_EVT2 else count_evt3(words)
-    if held != count:  # before anything is allocated: `count` is the sender's word only
-        raise ValueError(f"payload holds {held} events, the header says {count}")
-    events = np.empty(count, EVENT_DTYPE)
-    state = new_state(max(0, t_first - jitter_us))
-    decoded = int((_decode_evt2 if codec == CODEC_EVT2 else _decode_evt3)(words, events, state))
-    if decoded != count:
-        raise ValueError(f"payload gives {decoded} events, the header says {count}")
-    if count and (int(events["x"].max()) >= width or int(events["y"].max()) >= height):
-        raise ValueError(f"x {events['x'].max()} or y {events['y'].max()} lies outside {width}x{height}")
-    return events
+    return words

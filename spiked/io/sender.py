@@ -11,7 +11,8 @@ import numpy as np
 
 from spiked.io import evt
 from spiked.io.events import EVENT_DTYPE, Events, Geometry
-from spiked.io.wire import FLAG_CRC, HEADER, MAGIC, REL8_DTYPE, EventCodec, Kind, Target, TargetCodec
+from spiked.io.packed import REL8_DTYPE
+from spiked.io.wire import FLAG_CRC, HEADER, MAGIC, EventCodec, Kind, Target, TargetCodec
 
 
 def encode_events(events: Events, codec: EventCodec, t_first: int) -> bytes:

@@ -1,8 +1,8 @@
 """The wire, version 1: three frames (topic, header, payload), little-endian. DESIGN section 2 is the contract.
 
-`parse` checks everything that can be checked without decoding; `decode_events` decodes and checks each event. Both
-raise `WireError` with a reason of the closed set `REASONS`, and never anything else, whatever the bytes. `sender` makes
-messages.
+`parse` checks everything that can be checked without decoding; the binner unpacks and checks what `packed_events` gives
+(or `decode_events` does, into an array). All raise `WireError` with a reason of the closed set `REASONS`, and never
+anything else, whatever the bytes. `sender` makes messages.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from spiked.io import evt
-from spiked.io.events import EVENT_DTYPE, Events, Geometry
-from spiked.learners.jit import kernel
+from spiked.io.events import Events, Geometry
+from spiked.io.packed import ITEM_BYTES, Packed, PackedError, as_bytes, unpack
 
 MAGIC = b"SPK1"
 HEADER = struct.Struct("<4sBBHQQQQIIHHHHII")
@@ -62,8 +62,6 @@ class TargetCodec(IntEnum):
     NAME = 4
 
 
-REL8_DTYPE = np.dtype([("dt", "<u4"), ("x", "<u2"), ("y", "<u2")])
-_ITEM_BYTES: dict[int, int] = {EventCodec.TXYP13: EVENT_DTYPE.itemsize, EventCodec.REL8: REL8_DTYPE.itemsize}
 _KINDS = {kind.value: kind for kind in Kind}
 _CODECS = {Kind.EVENTS: (1, 2, 3, 4), Kind.TARGET: (1, 2, 3, 4), Kind.RESET: (0,)}
 
@@ -188,92 +186,49 @@ def _check_count(head: Header, kind: Kind, stream: str) -> None:
         if head.count != 1:
             raise WireError("count", f"a target with count {head.count}; 1", stream)
     else:
-        size = _ITEM_BYTES.get(head.codec)
+        size = ITEM_BYTES.get(head.codec)
         if size is not None and head.payload_bytes % size:
             raise WireError("size", f"payload of {head.payload_bytes} bytes is not a multiple of {size}", stream)
         if size is not None and head.payload_bytes != head.count * size:
             raise WireError("count", f"count {head.count}, but the payload holds {head.payload_bytes // size}", stream)
 
 
-@kernel
-def _out_of_range(events, width, height, t_first, t_limit):  # type: ignore[no-untyped-def]
-    """Position of the first event that lies outside, or -1."""
-    for k in range(len(events)):
-        e = events[k]
-        if e.x >= width or e.y >= height or e.on > 1 or e.t < t_first or e.t > t_limit:
-            return k
-    return -1
+def packed_events(message: Message, jitter_us: int = 0) -> Packed:
+    """The payload of an events message, for the binner; of its events nothing has been checked.
 
-
-@kernel
-def _unpack(packed, width, height, t_first, t_limit, events):  # type: ignore[no-untyped-def]
-    """Write REL8 out in full: time since the message's first, polarity in the highest bit of y.
-
-    Returns the position of the first event that lies outside, or -1: one pass does both.
-    """
-    bad = -1
-    for k in range(len(packed)):
-        p, e = packed[k], events[k]
-        t, x, y = t_first + np.uint64(p.dt), p.x, p.y & np.uint16(0x7FFF)
-        e.t, e.x, e.y, e.on = t, x, y, p.y >> np.uint16(15)
-        if bad < 0 and (x >= width or y >= height or t > t_limit):
-            bad = k
-    return bad
-
-
-def decode_events(message: Message, jitter_us: int = 0) -> Events:
-    """Decode the payload of an events message.
-
-    `jitter_us` is how far an event may lie before `t_first`. All-or-nothing: one event outside refuses the message.
+    `jitter_us` is how far an event may lie before `t_first`.
 
     Raises
     ------
     WireError
-        ``count`` if the payload does not hold as many events as it says, ``range`` if an event lies outside the
-        sensor or outside the message's time.
+        ``size`` or ``count`` if camera words are cut, or do not say when and where.
     """
-    head, payload, stream = message.header, message.payload, message.stream
-    codec, begin = head.codec, max(0, head.t_first - jitter_us)
-    first, limit = np.uint64(begin), np.uint64(head.t_last + MAX_AHEAD_US)
-    if codec == EventCodec.REL8:
-        packed, events = np.frombuffer(payload, REL8_DTYPE), np.empty(head.count, EVENT_DTYPE)
-        bad = _unpack(_read_only(packed), head.width, head.height, np.uint64(head.t_first), limit, events)
-        events.flags.writeable = False
-    else:
-        events = _read_only(_as_they_are(message, jitter_us))
-        bad = _out_of_range(events, head.width, head.height, first, limit)
-    if bad >= 0:
-        t, x, y, on = events[bad].tolist()
-        raise WireError(
-            "range",
-            f"event {bad} (t {t}, x {x}, y {y}, on {on}) outside {head.width}x{head.height} or outside {begin} .. "
-            f"{head.t_last + MAX_AHEAD_US} us",
-            stream,
-        )
-    return events
-
-
-def _as_they_are(message: Message, jitter_us: int) -> Events:
-    """Events of every codec but REL8, unchecked; TXYP13 where ZeroMQ received them."""
-    head, payload = message.header, message.payload
-    if head.codec == EventCodec.TXYP13:
-        return np.frombuffer(payload, EVENT_DTYPE)
-    if head.count == 0 and not len(payload):
-        return np.empty(0, EVENT_DTYPE)
+    head = message.header
     try:
-        jitter = max(jitter_us, evt.JITTER_US)
-        return evt.decode_evt_payload(head.codec, payload, head.t_first, head.count, head.width, head.height, jitter)
-    except ValueError as error:
-        reason = "range" if "outside" in str(error) else "size" if "multiple" in str(error) else "count"
-        raise WireError(reason, str(error), message.stream) from None
+        return Packed(
+            as_bytes(message.payload, head.codec), head.codec, head.count, head.t_first,
+            max(0, head.t_first - max(jitter_us, evt.JITTER_US)), max(0, head.t_first - jitter_us),
+            head.t_last + MAX_AHEAD_US, head.width, head.height,
+        )  # fmt: skip
+    except PackedError as error:
+        raise WireError(error.reason, str(error), message.stream) from None
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """One array type for the kernels, whoever sent it; a view, unless it is read-only already."""
-    if array.flags.writeable:
-        array = array.view()
-        array.flags.writeable = False
-    return array
+def decode_events(message: Message, jitter_us: int = 0) -> Events:
+    """Decode the payload of an events message into an array of its own.
+
+    All-or-nothing: one event outside refuses the message.
+
+    Raises
+    ------
+    WireError
+        As `packed_events` does; ``count`` if the payload does not hold as many events as it says, ``range`` if an
+        event lies outside the sensor or outside the message's time.
+    """
+    try:
+        return unpack(packed_events(message, jitter_us))
+    except PackedError as error:
+        raise WireError(error.reason, str(error), message.stream) from None
 
 
 def decode_target(message: Message) -> Target:

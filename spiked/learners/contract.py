@@ -44,6 +44,10 @@ class Steps(NamedTuple):
         a, b = int(self.indptr[start]), int(self.indptr[stop])
         return Steps(self.first + start, self.indptr[start : stop + 1] - a, self.indices[a:b], self.counts[a:b])
 
+    def copy(self) -> Steps:
+        """The same steps in memory of their own."""
+        return Steps(self.first, self.indptr.copy(), self.indices.copy(), self.counts.copy())
+
 
 class Cues(NamedTuple):
     """What the outside says about each step of a run.

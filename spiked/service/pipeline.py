@@ -25,6 +25,7 @@ from spiked.io import wire
 from spiked.io.binner import Binner
 from spiked.io.events import EVENT_DTYPE, Events
 from spiked.io.keys import Keyring
+from spiked.io.packed import Packed, PackedError
 from spiked.io.wire import Header, Kind, Message, Target, WireError
 from spiked.learners.contract import CLOSE, UNLABELLED, Cues, Readouts, Steps
 from spiked.learners.windows import windows
@@ -123,16 +124,20 @@ class Stream:
         restarted = position.restarted(head)
         anew = restarted or (now is not None and position.leapt(message))
         begins = anew or now is None
-        events, target, sheds = _NO_EVENTS, None, False
+        events, steps, target, sheds = _NO_EVENTS, None, None, False
         self.overload.follow(head.sent, time.time())
-        if kind is Kind.EVENTS and not (sheds := self.overload.level == SHEDS):
-            events = wire.decode_events(message, self.config.jitter_us)
         if kind is Kind.TARGET:
             target = wire.decode_target(message)
             self.teaching.check(target, self._end_step(head), now, anew, self.learning)
         else:
             position.check_time(message, begins)
-            position.check_room(events, head, self.binner, begins)
+        if kind is Kind.EVENTS:
+            sheds = self.overload.level == SHEDS
+            if begins and not sheds:
+                events = wire.decode_events(message, self.config.jitter_us)
+                position.check_room(events, head, self.dt_us)
+            elif not begins:
+                steps = self._bin(message, sheds)
         out = self._begin_anew(head, restarted, arrived_s) if anew else []
         self.stats.lost += position.follow(head.seq)
         self.stats.messages[_COUNTED[kind]] += 1
@@ -147,9 +152,24 @@ class Stream:
         self.stats.events += head.count
         if sheds:
             self.overload.events += head.count
-            self.overload.steps += max(0, head.t_last // self.dt_us - (self.binner.next_step or 0))
+            self.overload.steps += max(0, head.t_last // self.dt_us - (now or 0))
         position.advance(head.t_last)
-        return out + self._run(events, head.t_last // self.dt_us, arrived_s)
+        end_step = head.t_last // self.dt_us
+        if steps is None:
+            steps = self._push(events, end_step)
+        return out + self._run(steps, end_step, arrived_s)
+
+    def _bin(self, message: Message, sheds: bool) -> Steps:
+        """The first steps that a message of events completes; it goes into the binner, or, shed, its time alone."""
+        events = _NO_EVENTS if sheds else wire.packed_events(message, self.config.jitter_us)
+        try:
+            return self._push(events, message.header.t_last // self.dt_us)
+        except PackedError as error:
+            raise WireError(error.reason, str(error), self.id) from None
+
+    def _push(self, events: Events | Packed, end_step: int) -> Steps:
+        """Events into steps, up to so many at once."""
+        return self.binner.push(events, end_step, MAX_STEPS_PER_CALL)
 
     def _begin_anew(self, head: Header, restarted: bool, arrived_s: float) -> list[Prediction]:
         """End what was, and let stream time begin again with this message."""
@@ -160,17 +180,16 @@ class Stream:
         self.last_final_us = self.last_close_us = -1
         return out
 
-    def _run(self, events: Events, end_step: int, arrived_s: float) -> list[Prediction]:
-        """Take `events` in and run all steps before `end_step`."""
+    def _run(self, steps: Steps, end_step: int, arrived_s: float) -> list[Prediction]:
+        """Run steps that are emitted, and all that follow before `end_step`."""
+        assert self.binner.next_step is not None
         out: list[Prediction] = []
         while True:
-            assert self.binner.next_step is not None
-            steps = self.binner.push(events, min(end_step, self.binner.next_step + MAX_STEPS_PER_CALL))
             if steps.n:
                 out += self._compute(steps, self.teaching.cues(steps.first, steps.n), arrived_s)
             if self.binner.next_step >= end_step:
                 return out
-            events = _NO_EVENTS
+            steps = self._push(_NO_EVENTS, end_step)
 
     def _compute(self, steps: Steps, cues: Cues, arrived_s: float) -> list[Prediction]:
         """One compiled call for all steps, or, where somebody looks after what was learnt, one for each window."""
@@ -199,7 +218,7 @@ class Stream:
             return out
         if t_us is not None:
             step = t_us // self.dt_us
-            out = self._run(_NO_EVENTS, step, arrived_s)
+            out = self._run(self._push(_NO_EVENTS, step), step, arrived_s)
             if step == self.binner.next_step:  # a sample may end within a step
                 part = self.binner.cut(t_us)
                 if len(part.indices):

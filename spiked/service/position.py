@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spiked.io.binner import Binner
+from spiked.io import binner
 from spiked.io.events import Events
 from spiked.io.wire import Header, Kind, Message, WireError
 from spiked.service.config import Stream
@@ -16,8 +16,6 @@ MAX_LEAP_US = 600_000_000
 """A leap of the watermark by more is a broken clock: stream time begins anew there, as with a new epoch."""
 MAX_LEAP_STEPS = 2_000_000
 """The same bound in steps, where steps are short: they are what a message costs."""
-MAX_WAITING = 4_000_000
-"""Events of a stream that may wait for their step (52 MB): a watermark that stands still must not fill the memory."""
 REPLACED = 16
 """Senders that have been replaced and are still known; each start draws an epoch of 32 bits, and comes back never."""
 WINDOW = 64
@@ -107,26 +105,20 @@ class Position:
                 self.stream,
             )
 
-    def check_room(self, events: Events, head: Header, binner: Binner, begins: bool) -> None:
-        """Refuse a message that would leave too many events waiting for the watermark to pass them.
+    def check_room(self, events: Events, head: Header, dt_us: int) -> None:
+        """Refuse a message with which stream time begins, if it would leave too many events waiting for the watermark.
 
         Raises
         ------
         WireError
             ``count``; nothing has changed.
         """
-        waits = not begins and binner.waiting
-        if waits + len(events) <= MAX_WAITING:
-            return
-        dt_us = binner.spec.dt_us
-        now = head.t_first // dt_us if begins or binner.next_step is None else binner.next_step
-        left, end = waits + len(events), head.t_last // dt_us
-        if end > now:  # this message runs steps itself, and what lies before their end
+        now, end, left = head.t_first // dt_us, head.t_last // dt_us, len(events)
+        if left > binner.MAX_WAITING and end > now:  # it runs steps itself, and what lies before their end
             left = int(np.count_nonzero(events["t"] >= np.uint64(end * dt_us)))
-            if waits:
-                left += int(np.count_nonzero(binner.state()["waiting_t"] >= np.uint64(end * dt_us)))
-        if left > MAX_WAITING:
-            raise WireError("count", f"{left} events would wait for their step; at most {MAX_WAITING}", self.stream)
+        if left > binner.MAX_WAITING:
+            most = binner.MAX_WAITING
+            raise WireError("count", f"{left} events would wait for their step; at most {most}", self.stream)
 
     def begin_anew(self, epoch: int | None) -> None:
         """Let stream time begin again; with another `epoch`, the numbers too."""

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.contract import Steps
+from spiked.service.ring import Ring
 
 MAX_ENTRIES = 4_000_000
 """Active channels kept at most (32 MB), whatever the stream does."""
 
 
-def join(parts: list[Steps]) -> Steps:
-    """Put consecutive runs of steps together."""
-    indptr = [np.zeros(1, np.int64)]
-    at = 0
-    for part in parts:
-        indptr.append(part.indptr[1:] + at)
-        at += int(part.indptr[-1])
-    return Steps(
-        parts[0].first,
-        np.concatenate(indptr),
-        np.concatenate([p.indices for p in parts]),
-        np.concatenate([p.counts for p in parts]),
-    )
+@dataclass
+class _Part:
+    """Consecutive steps: the number of the first, how many, and whether the dynamics were at rest before them."""
+
+    first: int
+    n: int
+    at_rest: bool
 
 
 class Recall:
     """The last `memory_steps` steps of one stream.
 
-    A reset is kept as a mark: the dynamics were at rest there. Parts are let go of whole, but nothing older than the
-    memory is ever given out: how the stream was cut into parts does not show.
+    A reset is kept as a mark: the dynamics were at rest there. How the stream was cut into runs does not show.
     """
 
     def __init__(self, memory_steps: int) -> None:
         self.memory_steps = memory_steps
-        self._parts: deque[tuple[Steps, bool]] = deque()
-        self._entries = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: stream time has begun anew."""
+        self._parts: deque[_Part] = deque()
+        self._sizes, self._indices, self._counts = Ring(np.int32), Ring(np.int32), Ring(np.float32)
         self._at_rest = True
 
     def add(self, steps: Steps) -> None:
@@ -47,30 +46,44 @@ class Recall:
             return
         if steps.n > self.memory_steps:
             steps = steps.slice(steps.n - self.memory_steps, steps.n)
+            self._at_rest = False  # it was before what is let go
         if len(steps.indices) > MAX_ENTRIES:
             self.clear()
             return
-        kept = Steps(steps.first, steps.indptr.copy(), steps.indices.copy(), steps.counts.copy())
-        self._parts.append((kept, self._at_rest))
-        self._entries += len(steps.indices)
+        self._let_go(steps.first + steps.n - self.memory_steps, MAX_ENTRIES - len(steps.indices))
+        self._put(_Part(steps.first, steps.n, self._at_rest), np.diff(steps.indptr), steps.indices, steps.counts)
         self._at_rest = False
-        horizon = steps.first + steps.n - self.memory_steps
-        while self._entries > MAX_ENTRIES or self._parts[0][0].first + self._parts[0][0].n <= horizon:
-            self._entries -= len(self._parts.popleft()[0].indices)
+
+    def _put(self, part: _Part, sizes: NDArray, indices: NDArray, counts: NDArray) -> None:
+        last = self._parts[-1] if self._parts else None
+        if last and not part.at_rest and part.first == last.first + last.n:
+            last.n += part.n
+        else:
+            self._parts.append(part)
+        self._sizes.put(sizes)
+        self._indices.put(indices)
+        self._counts.put(counts)
+
+    def _let_go(self, oldest: int, most: int) -> None:
+        """Forget steps before number `oldest`, and more where more than `most` entries are left."""
+        while self._parts and (self._parts[0].first < oldest or self._indices.n > most):
+            part = self._parts[0]
+            n = min(part.n, max(oldest - part.first, 1))
+            entries = self._sizes.sum(0, n)
+            self._sizes.let_go(n)
+            self._indices.let_go(entries)
+            self._counts.let_go(entries)
+            part.first, part.n, part.at_rest = part.first + n, part.n - n, False
+            if not part.n:
+                self._parts.popleft()
 
     def mark_reset(self) -> None:
         """The dynamics are at rest here."""
         self._at_rest = True
 
-    def clear(self) -> None:
-        """Forget everything: stream time has begun anew."""
-        self._parts.clear()
-        self._entries = 0
-        self._at_rest = True
-
     def holds(self, end: int) -> bool:
         """Whether step `end` - 1 is kept."""
-        return end > self._oldest and any(p.first < end <= p.first + p.n for p, _ in self._parts)
+        return any(p.first < end <= p.first + p.n for p in self._parts)
 
     def spans(self, first: int, end: int) -> list[Steps]:
         """Kept steps from the last rest at or before `first` (or the oldest kept) up to `end`, cut at each rest.
@@ -79,35 +92,31 @@ class Recall:
         """
         if not self.holds(end):
             return []
-        oldest = self._oldest
-        runs: list[list[Steps]] = [[]]
-        for part, at_rest in self._parts:
+        runs: list[tuple[int, int, int]] = []  # number of the first step, and where it lies from, and to
+        at = 0
+        for part in self._parts:
             if part.first >= end:
                 break
-            if part.first + part.n <= oldest:
-                continue
-            if at_rest and part.first >= oldest:
-                runs = [*([] if part.first <= first else runs), []]
-            kept = part.slice(max(0, oldest - part.first), min(part.n, end - part.first))
-            runs[-1].append(kept)
-        return [join(run) for run in runs if run]
+            stop = at + min(part.n, end - part.first)
+            if not runs or part.at_rest:
+                runs = [*([] if part.at_rest and part.first <= first else runs), (part.first, at, stop)]
+            else:
+                runs[-1] = (*runs[-1][:2], stop)
+            at += part.n
+        return [self._steps(*run) for run in runs]
 
-    @property
-    def _oldest(self) -> int:
-        """Number of the oldest step within the memory."""
-        if not self._parts:
-            return 0
-        last = self._parts[-1][0]
-        return last.first + last.n - self.memory_steps
+    def _steps(self, first: int, start: int, stop: int) -> Steps:
+        """A copy of the kept steps from place `start` to `stop`."""
+        indptr = np.zeros(stop - start + 1, np.int64)
+        np.cumsum(self._sizes.copy(start, stop), out=indptr[1:])
+        a = self._sizes.sum(0, start)
+        b = a + int(indptr[-1])
+        return Steps(first, indptr, self._indices.copy(a, b), self._counts.copy(a, b))
 
     def state(self) -> dict[str, NDArray]:
         """Arrays for a checkpoint."""
-        parts = [p for p, _ in self._parts]
-        none = np.zeros(0, np.int64)
-        whole = (
-            join(parts) if parts else Steps(0, np.zeros(1, np.int64), none.astype(np.int32), none.astype(np.float32))
-        )
-        marks = np.array([[p.first, p.n, rest] for p, rest in self._parts], np.int64).reshape(-1, 3)
+        whole = self._steps(0, 0, self._sizes.n)
+        marks = np.array([[p.first, p.n, p.at_rest] for p in self._parts], np.int64).reshape(-1, 3)
         return {
             "marks": marks, "indptr": whole.indptr, "indices": whole.indices, "counts": whole.counts,
             "at_rest": np.array([self._at_rest]),
@@ -120,8 +129,6 @@ class Recall:
         for first, n, rest in state["marks"].tolist():
             indptr = state["indptr"][at : at + n + 1]
             a, b = int(indptr[0]), int(indptr[-1])
-            part = Steps(first, indptr - a, state["indices"][a:b].copy(), state["counts"][a:b].copy())
-            self._parts.append((part, bool(rest)))
-            self._entries += b - a
+            self._put(_Part(first, n, bool(rest)), np.diff(indptr), state["indices"][a:b], state["counts"][a:b])
             at += n
         self._at_rest = bool(state["at_rest"][0])

@@ -15,6 +15,8 @@ from spiked.io.wire import EventCodec, Target
 from spiked.service.config import Config
 from spiked.service.pipeline import Pipeline
 
+_NONE = make_events([], [], [], [])
+
 
 def warm_up(config: Config) -> None:
     """Run every kernel that `config` can reach, on scratch state: prompt and late targets, every codec, both ends."""
@@ -32,6 +34,7 @@ def warm_up(config: Config) -> None:
         for k, codec in enumerate(EventCodec):
             events = make_events([(k + 1) * dt_us, k * dt_us + 1], [0, 0], [0, 0], [1, 0])
             scratch.handle(sender.events(events, (k + 1) * dt_us, codec))
+        scratch.handle(sender.events(_NONE, 5 * dt_us))  # those before were out of order: another way into steps
         scratch.handle(sender.target(target, 2 * dt_us, 3 * dt_us))  # late
         scratch.handle(sender.target(target, 4 * dt_us))
         scratch.handle(sender.reset(6 * dt_us))  # while a label is on
