@@ -77,6 +77,11 @@ class BinnerSpec:
         return self.grid.width * self.grid.height * self.grid.planes
 
 
+def _more(have: int, need: int) -> int:
+    """How much room to make where there is too little; what there is if it is enough."""
+    return have if need <= have else max(need, 3 * have // 2)
+
+
 class Binner:
     """Collects events and gives out the steps that the watermark has completed.
 
@@ -200,19 +205,16 @@ class Binner:
 
     def _bundle(self, n_steps: int, n_events: int) -> Any:
         """What the kernel works on, with room for so much to be emitted."""
-        emitted = self._emitted
-        if n_steps >= len(emitted.indptr) or n_events > len(emitted.indices):
-            more = (
-                max(2 * have, need)
-                for have, need in ((len(emitted.indptr), n_steps + 1), (len(emitted.indices), n_events))
-            )
-            self._emitted = make_emitted(*more)
+        steps, entries = len(self._emitted.indptr), len(self._emitted.indices)
+        most = min(n_events, (n_steps + 1) * self.spec.n_channels)  # with the open step, which may be taken back
+        if n_steps >= steps or most > entries:
+            self._emitted = make_emitted(_more(steps, n_steps + 1), _more(entries, most))
         return self._bundles.of(self._space, self._rules, self._memory, self._channels, self._emitted)
 
     def _grown(self, status: int, n: int) -> Any:
         """`_bundle`, with room for `n` events where there was none."""
         room, stash = len(self._space.room), len(self._space.stash)
-        grown = make_space(max(n, 2 * room), stash) if status == NO_ROOM else make_space(room, max(n, 2 * stash))
+        grown = make_space(_more(room, n), stash) if status == NO_ROOM else make_space(room, _more(stash, n))
         grown.room[: self._n] = self._space.room[: self._n]
         self._space = grown
         return self._bundle(0, 0)

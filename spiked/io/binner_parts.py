@@ -58,7 +58,7 @@ class Memory(NamedTuple):
 
 
 class Emitted(NamedTuple):
-    """Where steps go: `indptr` int64[steps + 1], `indices` int32[n], `counts` float32[n]; n: at least all events."""
+    """Where steps go: `indptr` int64[steps + 1], `indices` int32[n], `counts` float32[n], with room for all."""
 
     indptr: NDArray[np.int64]
     indices: NDArray[np.int32]

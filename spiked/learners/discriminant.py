@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spiked.learners.dynamics import copy
 from spiked.learners.jit import kernel
 
 PASSING = ("direction", "nearest")
@@ -90,7 +91,7 @@ def fade(head: Discriminant, share: float) -> None:
 def _times_precision(precision, x, out):  # type: ignore[no-untyped-def]
     """``out = P x`` from the packed triangle."""
     if len(precision) == 0:
-        out[:] = x
+        copy(out, x)
         return
     out[:] = 0.0
     at = 0
@@ -134,7 +135,7 @@ def learn_example(head, x, label):  # type: ignore[no-untyped-def]
     d = len(x)
     if n == 0.0:
         head.nearest[0] = 0.0
-        mean[:] = x
+        copy(mean, x)
         _times_precision(head.precision, x, weight)
     else:
         for i in range(d):

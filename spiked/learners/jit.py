@@ -118,6 +118,9 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 def _compile(function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
     fastmath = {"reassoc", "contract", "nsz"}
     dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, **options)(function)
+    template = dispatcher.get_call_template
+    # a constant that one kernel hands another is a type of its own to Numba, and worth another compilation; not to us
+    dispatcher.get_call_template = lambda args, kws: template(tuple(map(numba.types.unliteral, args)), kws)
     if CACHE_DIR is not None and not numba.config.DISABLE_JIT:
         with contextlib.suppress(Exception):
             numba.config.CACHE_DIR = str(CACHE_DIR)

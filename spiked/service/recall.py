@@ -37,7 +37,8 @@ class Recall:
     def clear(self) -> None:
         """Forget everything: stream time has begun anew."""
         self._parts: deque[_Part] = deque()
-        self._sizes, self._indices, self._counts = Ring(np.int32), Ring(np.int32), Ring(np.float32)
+        self._sizes = Ring(np.int32, max(1, self.memory_steps))
+        self._indices, self._counts = Ring(np.int32, MAX_ENTRIES), Ring(np.float32, MAX_ENTRIES)
         self._at_rest = True
 
     def add(self, steps: Steps) -> None:

@@ -12,21 +12,24 @@ class Ring:
     Parameters
     ----------
     dtype : of the numbers.
+    most : numbers to have room for at most, unless there are more.
 
     Attributes
     ----------
     n : numbers in it.
     """
 
-    def __init__(self, dtype: DTypeLike) -> None:
-        self._room: NDArray = np.zeros(1024, dtype)
+    def __init__(self, dtype: DTypeLike, most: int) -> None:
+        self._room: NDArray = np.zeros(min(1024, most), dtype)
+        self._most = most
         self._begin = self.n = 0
 
     def put(self, numbers: NDArray) -> None:
         """Take `numbers` in, copied."""
         n = len(numbers)
         if self.n + n > len(self._room):
-            grown = np.zeros(max(self.n + n, 3 * len(self._room) // 2), self._room.dtype)
+            size = max(self.n + n, min(3 * len(self._room) // 2, self._most))
+            grown = np.zeros(size, self._room.dtype)
             grown[: self.n] = self.copy(0, self.n)
             self._room, self._begin = grown, 0
         at = (self._begin + self.n) % len(self._room)
