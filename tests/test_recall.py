@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from spiked.learners.contract import Steps
 from spiked.service import recall
+from spiked.service.block_queue import BLOCK, BlockQueue
 from spiked.service.recall import Recall
-from spiked.service.ring import Ring
 
 
 def steps_from(first: int, rows: list[list[int]]) -> Steps:
@@ -97,7 +97,7 @@ def test_more_than_may_be_kept_is_let_go_from_the_oldest_on(monkeypatch):
     kept = Recall(100)
     for k in range(8):
         kept.add(steps_from(2 * k, [[1, 2], [3]]))
-    assert [number for number, *_ in rows_of(kept.spans(0, 16)[0])] == list(range(9, 16))  # ten entries
+    assert [number for number, *_ in rows_of(kept.spans(0, 16)[0])] == list(range(10, 16))  # a part at a time
     kept.add(steps_from(16, [list(range(11))]))
     assert not kept.holds(17) and not kept.holds(16)
 
@@ -117,21 +117,26 @@ def test_no_memory_is_taken_once_as_much_was_kept():
     assert [number for number, *_ in rows_of(kept.spans(1990, 2000)[0])] == list(range(1950, 2000))
 
 
+SIZES = st.one_of(st.integers(0, 3 * BLOCK), st.sampled_from([BLOCK - 1, BLOCK, BLOCK + 1]))
+
+
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 900), st.integers(0, 900)), max_size=30), st.data())
-def test_a_ring_is_a_queue(turns, data):
-    ring, queue, at = Ring(np.int64, data.draw(st.sampled_from([1, 700, 1 << 20]))), [], 0
+@given(st.lists(st.tuples(SIZES, SIZES), max_size=15), st.data())
+def test_blocks_are_a_queue(turns, data):
+    queue, numbers, at = BlockQueue(), [], 0
     for n_in, n_out in turns:
-        ring.put(np.arange(at, at + n_in))
-        queue += range(at, at + n_in)
+        put = np.arange(at, at + n_in)
+        queue.put(put.astype(np.int32), -put.astype(np.float32))
+        numbers += put.tolist()
         at += n_in
-        n_out = min(n_out, len(queue))
-        ring.let_go(n_out)
-        queue = queue[n_out:]
-        a = data.draw(st.integers(0, len(queue)))
-        b = data.draw(st.integers(a, len(queue)))
-        assert ring.n == len(queue)
-        assert ring.copy(a, b).tolist() == queue[a:b] and ring.sum(a, b) == sum(queue[a:b])
+        n_out = min(n_out, len(numbers))
+        queue.let_go(n_out)
+        numbers = numbers[n_out:]
+        a = data.draw(st.integers(0, len(numbers)))
+        b = data.draw(st.integers(a, len(numbers)))
+        indices, counts = queue.copy(a, b)
+        assert queue.n == len(numbers)
+        assert indices.tolist() == numbers[a:b] and counts.tolist() == [-x for x in numbers[a:b]]
 
 
 @pytest.mark.parametrize("steps", [steps_from(0, [[1]]), steps_from(0, [])])

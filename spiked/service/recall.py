@@ -3,42 +3,48 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spiked.learners.contract import Steps
-from spiked.service.ring import Ring
+from spiked.service.block_queue import BlockQueue
 
 MAX_ENTRIES = 4_000_000
 """Active channels kept at most (32 MB), whatever the stream does."""
 
 
-@dataclass
-class _Part:
-    """Consecutive steps: the number of the first, how many, and whether the dynamics were at rest before them."""
+class _Part(NamedTuple):
+    """Consecutive steps: number of the first, where each begins in the part's entries, whether it begins at rest."""
 
     first: int
-    n: int
+    indptr: NDArray[np.int64]
     at_rest: bool
+
+    @property
+    def end(self) -> int:
+        """Number of the step after the last."""
+        return self.first + len(self.indptr) - 1
 
 
 class Recall:
     """The last `memory_steps` steps of one stream.
 
-    A reset is kept as a mark: the dynamics were at rest there. How the stream was cut into runs does not show.
+    A reset is kept as a mark: the dynamics were at rest there. Parts are let go of whole, but nothing older than the
+    memory is ever given out: how the stream was cut into parts does not show. Their entries share one queue.
     """
 
     def __init__(self, memory_steps: int) -> None:
         self.memory_steps = memory_steps
-        self.clear()
+        self._parts: deque[_Part] = deque()
+        self._entries = BlockQueue()
+        self._at_rest = True
 
     def clear(self) -> None:
         """Forget everything: stream time has begun anew."""
-        self._parts: deque[_Part] = deque()
-        self._sizes = Ring(np.int32, max(1, self.memory_steps))
-        self._indices, self._counts = Ring(np.int32, MAX_ENTRIES), Ring(np.float32, MAX_ENTRIES)
+        self._parts.clear()
+        self._entries.let_go(self._entries.n)
         self._at_rest = True
 
     def add(self, steps: Steps) -> None:
@@ -47,36 +53,17 @@ class Recall:
             return
         if steps.n > self.memory_steps:
             steps = steps.slice(steps.n - self.memory_steps, steps.n)
-            self._at_rest = False  # it was before what is let go
+            self._at_rest = False  # it was, before steps that are gone
         if len(steps.indices) > MAX_ENTRIES:
             self.clear()
             return
-        self._let_go(steps.first + steps.n - self.memory_steps, MAX_ENTRIES - len(steps.indices))
-        self._put(_Part(steps.first, steps.n, self._at_rest), np.diff(steps.indptr), steps.indices, steps.counts)
+        parts, entries = self._parts, self._entries
+        parts.append(_Part(steps.first, steps.indptr.copy(), self._at_rest))
+        entries.put(steps.indices, steps.counts)
         self._at_rest = False
-
-    def _put(self, part: _Part, sizes: NDArray, indices: NDArray, counts: NDArray) -> None:
-        last = self._parts[-1] if self._parts else None
-        if last and not part.at_rest and part.first == last.first + last.n:
-            last.n += part.n
-        else:
-            self._parts.append(part)
-        self._sizes.put(sizes)
-        self._indices.put(indices)
-        self._counts.put(counts)
-
-    def _let_go(self, oldest: int, most: int) -> None:
-        """Forget steps before number `oldest`, and more where more than `most` entries are left."""
-        while self._parts and (self._parts[0].first < oldest or self._indices.n > most):
-            part = self._parts[0]
-            n = min(part.n, max(oldest - part.first, 1))
-            entries = self._sizes.sum(0, n)
-            self._sizes.let_go(n)
-            self._indices.let_go(entries)
-            self._counts.let_go(entries)
-            part.first, part.n, part.at_rest = part.first + n, part.n - n, False
-            if not part.n:
-                self._parts.popleft()
+        horizon = self._oldest
+        while entries.n > MAX_ENTRIES or parts[0].end <= horizon:
+            entries.let_go(int(parts.popleft().indptr[-1]))
 
     def mark_reset(self) -> None:
         """The dynamics are at rest here."""
@@ -84,7 +71,7 @@ class Recall:
 
     def holds(self, end: int) -> bool:
         """Whether step `end` - 1 is kept."""
-        return any(p.first < end <= p.first + p.n for p in self._parts)
+        return end > self._oldest and any(p.first < end <= p.end for p in self._parts)
 
     def spans(self, first: int, end: int) -> list[Steps]:
         """Kept steps from the last rest at or before `first` (or the oldest kept) up to `end`, cut at each rest.
@@ -93,33 +80,43 @@ class Recall:
         """
         if not self.holds(end):
             return []
-        runs: list[tuple[int, int, int]] = []  # number of the first step, and where it lies from, and to
-        at = 0
+        oldest, at = self._oldest, 0
+        runs: list[list[tuple[_Part, int]]] = [[]]  # parts, and where their entries begin
         for part in self._parts:
             if part.first >= end:
                 break
-            stop = at + min(part.n, end - part.first)
-            if not runs or part.at_rest:
-                runs = [*([] if part.at_rest and part.first <= first else runs), (part.first, at, stop)]
-            else:
-                runs[-1] = (*runs[-1][:2], stop)
-            at += part.n
-        return [self._steps(*run) for run in runs]
+            if part.at_rest and part.first >= oldest:
+                runs = [*([] if part.first <= first else runs), []]
+            if part.end > oldest:
+                runs[-1].append((part, at))
+            at += int(part.indptr[-1])
+        return [self._joined(run, oldest, end) for run in runs if run]
 
-    def _steps(self, first: int, start: int, stop: int) -> Steps:
-        """A copy of the kept steps from place `start` to `stop`."""
-        indptr = np.zeros(stop - start + 1, np.int64)
-        np.cumsum(self._sizes.copy(start, stop), out=indptr[1:])
-        a = self._sizes.sum(0, start)
-        b = a + int(indptr[-1])
-        return Steps(first, indptr, self._indices.copy(a, b), self._counts.copy(a, b))
+    def _joined(self, run: list[tuple[_Part, int]], oldest: int, end: int) -> Steps:
+        """A copy of the steps of these parts, but for those before number `oldest` and from `end` on."""
+        (head, _), ends = run[0], []
+        skip = max(0, oldest - head.first)
+        for part, at in run:
+            ends.append(part.indptr[1 : len(part.indptr) - max(0, part.end - end)] + at)
+        a = run[0][1] + int(head.indptr[skip])
+        indptr = np.concatenate([np.array([a]), np.concatenate(ends)[skip:]]) - a
+        return Steps(head.first + skip, indptr, *self._entries.copy(a, a + int(indptr[-1])))
+
+    @property
+    def _oldest(self) -> int:
+        """Number of the oldest step within the memory."""
+        return self._parts[-1].end - self.memory_steps if self._parts else 0
 
     def state(self) -> dict[str, NDArray]:
         """Arrays for a checkpoint."""
-        whole = self._steps(0, 0, self._sizes.n)
-        marks = np.array([[p.first, p.n, p.at_rest] for p in self._parts], np.int64).reshape(-1, 3)
+        indices, counts = self._entries.copy(0, self._entries.n)
+        indptr, at = [np.zeros(1, np.int64)], 0
+        for part in self._parts:
+            indptr.append(part.indptr[1:] + at)
+            at += int(part.indptr[-1])
+        marks = np.array([[p.first, p.end - p.first, p.at_rest] for p in self._parts], np.int64).reshape(-1, 3)
         return {
-            "marks": marks, "indptr": whole.indptr, "indices": whole.indices, "counts": whole.counts,
+            "marks": marks, "indptr": np.concatenate(indptr), "indices": indices, "counts": counts,
             "at_rest": np.array([self._at_rest]),
         }  # fmt: skip
 
@@ -129,7 +126,7 @@ class Recall:
         at = 0
         for first, n, rest in state["marks"].tolist():
             indptr = state["indptr"][at : at + n + 1]
-            a, b = int(indptr[0]), int(indptr[-1])
-            self._put(_Part(first, n, bool(rest)), np.diff(indptr), state["indices"][a:b], state["counts"][a:b])
+            self._parts.append(_Part(first, indptr - indptr[0], bool(rest)))
             at += n
+        self._entries.put(state["indices"], state["counts"])
         self._at_rest = bool(state["at_rest"][0])
