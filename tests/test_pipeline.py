@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 
 import msgspec
@@ -586,6 +587,27 @@ def test_a_watermark_that_stands_still_does_not_fill_the_memory(late, monkeypatc
     assert rejected(p) == {"count": refused + 1} and cam(p).position.epoch == 1
     p.handle(sender(2).events(many, 45_000))
     assert rejected(p) == {"count": refused + 1} and cam(p).binner.next_step == 45
+
+
+@pytest.mark.parametrize("codec", list(EventCodec))
+def test_a_message_takes_no_more_memory_the_more_it_brings(codec):
+    """Once as much has been there: what is allocated for a message is the same at 40 and at 4,000 events."""
+
+    def peak(per_ms):
+        p, s = pipeline(), sender()
+        p.handle(s.target("a", 0))
+        messages = [s.events(shown(0, k, k + 10, per_ms=per_ms), 1000 * (k + 10), codec) for k in range(0, 1200, 10)]
+        feed(p, in_order(messages)[:100])
+        last = in_order(messages)[100:]
+        tracemalloc.start()
+        try:
+            feed(p, last)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    few, many = peak(4), peak(400)
+    assert many < few + 8_000  # 4,000 events are 16 KB at the least as they come, and 52 in full
 
 
 def test_the_age_of_a_message_by_its_senders_clock():

@@ -112,12 +112,6 @@ def _emit(channels, rules, memory, counted, emitted, at):  # type: ignore[no-unt
 
 
 @inlined
-def _filters(rules):  # type: ignore[no-untyped-def]
-    """Whether there are filters."""
-    return rules.refractory_us > 0 or rules.hot_pixel_hz > 0
-
-
-@inlined
 def _of_room(rules):  # type: ignore[no-untyped-def]
     """Bounds of events that have been checked."""
     return Bounds(np.uint64(1) << np.uint64(63), len(rules.column), len(rules.row))
