@@ -36,7 +36,7 @@ from spiked.service.progress import Progress
 
 SENSOR = Geometry(346, 260, 2)
 STEP_US, EVENTS_A_STEP, EVENTS_A_ROUND = 1000, 1000, 500_000
-CODECS = (EventCodec.TXYP13, EventCodec.REL8)
+CODECS = tuple(EventCodec)
 Frames = list[bytes]
 
 

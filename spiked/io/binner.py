@@ -206,9 +206,12 @@ class Binner:
     def _bundle(self, n_steps: int, n_events: int) -> Any:
         """What the kernel works on, with room for so much to be emitted."""
         steps, entries = len(self._emitted.indptr), len(self._emitted.indices)
-        most = min(n_events, (n_steps + 1) * self.spec.n_channels)  # with the open step, which may be taken back
-        if n_steps >= steps or most > entries:
-            self._emitted = make_emitted(_more(steps, n_steps + 1), _more(entries, most))
+        if n_events > entries:
+            n_events = min(
+                n_events, (n_steps + 1) * self.spec.n_channels
+            )  # with the open step, which may be taken back
+        if n_steps >= steps or n_events > entries:
+            self._emitted = make_emitted(_more(steps, n_steps + 1), _more(entries, n_events))
         return self._bundles.of(self._space, self._rules, self._memory, self._channels, self._emitted)
 
     def _grown(self, status: int, n: int) -> Any:

@@ -131,33 +131,44 @@ def _bin(block, stand, bounds, place, room, rules, memory, channels, emitted):  
     stop_us, limit_us = np.uint64(place.stop) * dt_us, np.uint64(place.end) * dt_us
     end_us = np.uint64(step + 1) * dt_us
     counted, filtered = len(memory.tally) > 0, rules.refractory_us > 0 or rules.hot_pixel_hz > 0
-    column, row = rules.column, rules.row
-    good = True
-    for k in range(len(block)):
-        e = block[k]
-        t, x, y, on = e.t, e.x, e.y, e.on
-        if (t < before) | (t > latest) | (x >= width) | (y >= height) | (on > 1):
-            good = False
+    column, row, plane = rules.column, rules.row, rules.plane
+    edge_us, k, n = min(end_us, stop_us), 0, len(block)
+    while k < n:
+        good = True
+        while k < n:  # events of the open step: all that is rare stands outside, for the processor's few registers
+            e = block[k]
+            t, x, y, on = e.t, e.x, e.y, e.on
+            good = (t >= before) & (t <= latest) & (x < width) & (y < height) & (on <= 1)
+            if not good or t >= edge_us:
+                break
+            before = t
+            k += 1
+            if filtered and not _passes(x, y, np.int64(t), rules, memory):
+                continue
+            channel = np.int64(column[x]) + np.int64(row[y]) + np.int64(on) * plane
+            add_channel(channels, channel)
+            if counted:
+                memory.tally[channel] += 1
+        if not good:
+            return False, Stand(before, step, entries, waiting, left)
+        if k == n:
             break
-        before = t
+        t = block[k].t
         if t >= stop_us:
             if waiting < len(room):
-                room[waiting] = e
+                room[waiting] = block[k]
             waiting += 1
             left += t >= limit_us
+            before = t
+            k += 1
             continue
         while t >= end_us:
             entries = _emit(channels, rules, memory, counted, emitted, entries)
             emitted.indptr[step - place.first + 1] = entries
             step += 1
             end_us += dt_us
-        if filtered and not _passes(x, y, np.int64(t), rules, memory):
-            continue
-        channel = np.int64(column[x]) + np.int64(row[y]) + np.int64(on) * rules.plane
-        add_channel(channels, channel)
-        if counted:
-            memory.tally[channel] += 1
-    return good, Stand(before, step, entries, waiting, left)
+        edge_us = min(end_us, stop_us)
+    return True, Stand(before, step, entries, waiting, left)
 
 
 @inlined

@@ -204,14 +204,15 @@ def packed_events(message: Message, jitter_us: int = 0) -> Packed:
         ``size`` or ``count`` if camera words are cut, or do not say when and where.
     """
     head = message.header
+    begin, lap = head.t_first - jitter_us, head.t_first - max(jitter_us, evt.JITTER_US)
     try:
-        return Packed(
-            as_bytes(message.payload, head.codec), head.codec, head.count, head.t_first,
-            max(0, head.t_first - max(jitter_us, evt.JITTER_US)), max(0, head.t_first - jitter_us),
-            head.t_last + MAX_AHEAD_US, head.width, head.height,
-        )  # fmt: skip
+        payload = as_bytes(message.payload, head.codec)
     except PackedError as error:
         raise WireError(error.reason, str(error), message.stream) from None
+    return Packed(
+        payload, head.codec, head.count, head.t_first, lap if lap > 0 else 0, begin if begin > 0 else 0,
+        head.t_last + MAX_AHEAD_US, head.width, head.height,
+    )  # fmt: skip
 
 
 def decode_events(message: Message, jitter_us: int = 0) -> Events:
