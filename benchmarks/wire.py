@@ -74,7 +74,7 @@ class Memory:
 
     def __init__(self, codec: EventCodec, size: int) -> None:
         self.sent = messages(codec, size, max(1, EVENTS_A_ROUND // size))
-        self.room = np.empty(len(self.sent[0][2]), np.uint8)
+        self.room = np.empty(max(len(frames[2]) for frames in self.sent), np.uint8)
 
     def go(self, take: Callable[[Any], None]) -> float:
         """All of them; seconds of the processor."""
@@ -85,7 +85,7 @@ class Memory:
 
     def reference(self, frames: Frames) -> None:
         """Copy the payload."""
-        self.room[:] = np.frombuffer(frames[2], np.uint8)
+        self.room[: len(frames[2])] = np.frombuffer(frames[2], np.uint8)
 
 
 def _send(endpoint: str, codec: EventCodec, size: int, rounds: int, turn: Any) -> None:
