@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 
 import numpy as np
@@ -280,6 +281,39 @@ def test_too_many_that_would_wait_are_refused(order, monkeypatch):
     assert (binner.next_step, binner.waiting) == (0, 0)
     assert binner.push(events, 6, at_most=2).n == 2 and binner.waiting == 11  # they wait for the caller alone
     assert binner.push(events[:0], 6).n == 4 and binner.waiting == 0
+
+
+@pytest.mark.parametrize("keys", [{}, {"refractory_us": 1}])
+def test_what_a_large_message_needed_is_given_back(keys, monkeypatch):
+    monkeypatch.setattr(binner_module, "KEPT", 10_000)
+    spec = BinnerSpec(Geometry(64, 48), **keys)
+    naive = NaiveBinner(64, 48, 2, 1000, 1, "binary", 1, 4, keys.get("refractory_us", 0), 0.0, "drop")
+    binner, rng = Binner(spec), np.random.default_rng(0)
+    for b in (naive, binner):
+        b.start(0)
+    t = rng.integers(0, 40_000, 20_000)  # in no order
+    events = make_events(t, rng.integers(0, 64, 20_000), rng.integers(0, 48, 20_000), rng.integers(0, 2, 20_000))
+    bad = events.copy()
+    bad["x"][-1] = 64
+
+    def held():
+        return binner._space.room.nbytes + binner._space.stash.nbytes + binner._emitted.indices.nbytes
+
+    before = held()
+    gc.disable()  # nothing may wait for it
+    tracemalloc.start()
+    try:
+        with pytest.raises(PackedError):
+            binner.push(bad, 10)
+        assert held() == before and tracemalloc.get_traced_memory()[0] < 2 * before
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert steps_of(binner.push(events, 10)) == naive.push(events.tolist(), 10)
+    assert binner.waiting > 10_000 and held() < 2 * events.nbytes  # they wait, and that is all
+    assert steps_of(binner.push(events[:0], 40)) == naive.push([], 40)
+    binner.push(events[:0], 40)
+    assert held() == before
 
 
 def test_no_memory_is_taken_per_message_once_it_was():

@@ -97,6 +97,17 @@ def test_learning_waits_then_events_are_shed_while_time_and_predictions_go_on() 
         assert cam.overload.level == FREE and cam.stats.updates == learnt + 1 and cam.weight_digest() != known
 
 
+def test_a_sender_that_begins_anew_sheds_its_own_steps_alone() -> None:
+    pipeline = Pipeline(parse_config(CONFIG))
+    cam, first, second = pipeline.streams["cam0"], *(Sender("cam0", Geometry(8, 8), epoch) for epoch in (1, 2))
+    with mock.patch("spiked.service.pipeline.time.time", return_value=1e6):
+        pipeline.handle(frames(first, 0, 0.0))
+        pipeline.handle(frames(first, 1, 0.25))
+        assert (cam.overload.level, cam.overload.steps) == (SHEDS, 10)
+        pipeline.handle(frames(second, 1_000_000, 0.25))
+    assert (cam.overload.level, cam.overload.steps, cam.overload.events) == (SHEDS, 20, 40)
+
+
 def test_late_labels_that_do_not_teach_under_overload_are_counted_and_a_request_teaches_all_the_same() -> None:
     pipeline, sender = Pipeline(parse_config(CONFIG)), Sender("cam0", Geometry(8, 8), 1)
     cam = pipeline.streams["cam0"]

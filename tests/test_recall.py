@@ -100,6 +100,8 @@ def test_more_than_may_be_kept_is_let_go_from_the_oldest_on(monkeypatch):
     assert [number for number, *_ in rows_of(kept.spans(0, 16)[0])] == list(range(10, 16))  # a part at a time
     kept.add(steps_from(16, [list(range(11))]))
     assert not kept.holds(17) and not kept.holds(16)
+    kept.add(steps_from(17, [[5]]))
+    assert kept.state()["marks"].tolist() == [[17, 1, 0]]  # not at rest: there were steps before
 
 
 def test_no_memory_is_taken_once_as_much_was_kept():

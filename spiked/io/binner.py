@@ -35,6 +35,8 @@ MAX_WAITING = 4_000_000
 """Events that may wait for their step (52 MB): a watermark that stands still must not fill the memory."""
 ROOM = 4096
 """Events and steps that there is room for at the start."""
+KEPT = 1 << 19
+"""Events (or entries) that room is kept for; what a message takes beyond is given back after it."""
 _NEVER = -(1 << 61)  # stream time stays below 2^62: the difference fits 63 bits
 
 
@@ -189,10 +191,15 @@ class Binner:
             elif status in (NO_ROOM, NO_STASH):
                 bundle = self._grown(status, number)
             else:
-                raise self._refusal(packed, status, number)
+                try:
+                    raise self._refusal(packed, status, number)
+                finally:
+                    del bundle
+                    self._give_back()
         self._n, self.next_step = number, stop
         indptr, indices, counts = self._emitted
         entries = int(indptr[stop - first])
+        self._give_back()
         return Steps(first, indptr[: stop - first + 1], indices[:entries], counts[:entries])
 
     def _refusal(self, packed: Packed, status: int, number: int) -> PackedError:
@@ -217,10 +224,27 @@ class Binner:
     def _grown(self, status: int, n: int) -> Any:
         """`_bundle`, with room for `n` events where there was none."""
         room, stash = len(self._space.room), len(self._space.stash)
-        grown = make_space(_more(room, n), stash) if status == NO_ROOM else make_space(room, _more(stash, n))
-        grown.room[: self._n] = self._space.room[: self._n]
-        self._space = grown
+        if status == NO_ROOM:
+            self._make_space(max(n, min(_more(room, n), MAX_WAITING)), stash)
+        else:
+            self._make_space(room, _more(stash, n))
         return self._bundle(0, 0)
+
+    def _make_space(self, room: int, stash: int) -> None:
+        """Room for so many events, with those in it that wait."""
+        space = make_space(room, stash)
+        space.room[: self._n] = self._space.room[: self._n]
+        self._space = space
+
+    def _give_back(self) -> None:
+        """Let go of what a large message alone needed."""
+        room, stash, entries = len(self._space.room), len(self._space.stash), len(self._emitted.indices)
+        idle = room > KEPT and self._n <= ROOM
+        if not (idle or stash > KEPT or entries > KEPT):
+            return
+        self._make_space(ROOM if idle else room, min(stash, ROOM))
+        self._emitted = make_emitted(ROOM, ROOM)  # the steps that were emitted keep the arrays that they lie in
+        self._bundle(0, 0)  # the last one would hold on to them
 
     def cut(self, t_us: int) -> Steps:
         """Emit the present step from its events before `t_us` alone; after it the step begins anew."""

@@ -152,7 +152,8 @@ class Stream:
         self.stats.events += head.count
         if sheds:
             self.overload.events += head.count
-            self.overload.steps += max(0, head.t_last // self.dt_us - (now or 0))
+            since = head.t_first // self.dt_us if begins else now or 0
+            self.overload.steps += max(0, head.t_last // self.dt_us - since)
         position.advance(head.t_last)
         end_step = head.t_last // self.dt_us
         if steps is None:

@@ -56,6 +56,7 @@ class Recall:
             self._at_rest = False  # it was, before steps that are gone
         if len(steps.indices) > MAX_ENTRIES:
             self.clear()
+            self._at_rest = False
             return
         parts, entries = self._parts, self._entries
         parts.append(_Part(steps.first, steps.indptr.copy(), self._at_rest))
