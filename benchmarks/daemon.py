@@ -1,11 +1,13 @@
 """The real daemon: how soon it answers, how much it takes, how fast it starts.
 
-    python benchmarks/daemon.py [--only latency nmnist burst streams split start] [--seconds 5] [--quick] [--json FILE]
+    python benchmarks/daemon.py [--only latency w1 w2 nmnist burst streams split start] [--seconds 5] [--quick]
+                                [--json FILE]
 
 ========== ============================================================================================================
 latency    messages of 1 ms with 50 events each, a thousand a second, learning on: message in to prediction out
 floor      the same messages, and in the daemon's place ten lines that answer each at once: what ZeroMQ and this machine
            take without us
+w1, w2     2312-512-8, 50 active channels a step; inference, and exact learning at every step: microseconds a step
 nmnist     W5: 200 samples of N-MNIST, learning on, as fast as it takes them: times real time
 burst      W6: a real recording of 1280 x 720 pixels, 24.9 Mev/s, looped, learning on: times real time
 streams    W7: 32 streams of 346 x 260 pixels at 1 Mev/s each, learning on: times real time
@@ -13,7 +15,9 @@ split      the same streams, half of them in each of two daemons
 start      from the command to ready, with an empty and a full cache of kernels; resident memory then and at the end
 ========== ============================================================================================================
 
-The sender is this process, so on a machine of two cores it takes one of them. Times are of the clock: other load shows.
+All but latency, floor, split and start are run in this process as well, without sockets: the same messages, bytes in
+and predictions as bytes out. The sender is this process, so on a machine of two cores it takes one of them. Times are
+of the clock: other load shows.
 """
 
 from __future__ import annotations
@@ -27,10 +31,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zmq
@@ -39,7 +44,10 @@ from spiked.io.events import Geometry, make_events
 from spiked.io.recordings import open_recording
 from spiked.io.sender import Sender
 from spiked.io.wire import EventCodec
+from spiked.service.configfile import parse_config
+from spiked.service.pipeline import Pipeline
 from spiked.service.progress import Progress
+from spiked.service.warmup import warm_up
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -50,7 +58,7 @@ Frames = list[bytes]
 CLASSES = [f"{k}" for k in range(8)]
 
 
-def stream(name: str, width: int, height: int, neurons: int, downsample: int = 1) -> str:
+def stream(name: str, width: int, height: int, neurons: int, downsample: int = 1, threshold: float = 1.0) -> str:
     """A stream of a configuration file, and a network of its own."""
     return f"""
 [[stream]]
@@ -59,7 +67,7 @@ width = {width}
 height = {height}
 downsample = {downsample}
 [stream.network]
-layers = [{{ neurons = {neurons} }}]
+layers = [{{ neurons = {neurons}, threshold = {threshold} }}]
 trace_ms = [30.0, 100.0]
 classes = {json.dumps(CLASSES)}
 """
@@ -163,11 +171,20 @@ def latency(live: Live | Echo, seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def pumped(lives: list[Live], feeds: list[list[Frames]], stream_s: float, events: int) -> dict[str, Any]:
+class Feed(NamedTuple):
+    """Messages of each stream, and what they hold."""
+
+    streams: list[list[Frames]]
+    stream_s: float
+    events: int
+
+
+def pumped(lives: list[Live], feed: Feed) -> dict[str, Any]:
     """Send messages as fast as they are taken, streams in turn; until the last stream's end of sample is answered.
 
     Of several daemons each has its share of the streams, in turn.
     """
+    feeds, stream_s, events = feed
     talks = [Talk(live) for live in lives]
     began = time.monotonic()
     for turn in zip(*feeds):
@@ -186,12 +203,29 @@ def pumped(lives: list[Live], feeds: list[list[Frames]], stream_s: float, events
     }  # fmt: skip
 
 
+def inside(text: str, feed: Feed) -> dict[str, Any]:
+    """The same messages in this process, without sockets: bytes in, predictions as bytes out."""
+    config = parse_config(tomllib.loads(text))
+    warm_up(config)
+    pipeline = Pipeline(config)
+    began = time.monotonic()
+    for turn in zip(*feed.streams):
+        for frames in turn:
+            for prediction in pipeline.handle(frames):
+                prediction.to_json(0.0)
+    took = time.monotonic() - began
+    return {
+        "in_process_mev_s": feed.events / took / 1e6, "in_process_times_real_time": feed.stream_s / took,
+        "in_process_us_a_step": 1e6 * took / (1000 * feed.stream_s * len(feed.streams)),
+    }  # fmt: skip
+
+
 def is_reset(frames: Frames) -> bool:
     """Whether a message ends a sample; each end is answered by one final prediction."""
     return frames[1][4] == 3
 
 
-def nmnist(live: Live, seconds: float) -> dict[str, Any]:
+def nmnist(seconds: float) -> Feed:
     """W5."""
     from spiked.io.datasets import open_dataset
 
@@ -205,10 +239,10 @@ def nmnist(live: Live, seconds: float) -> dict[str, Any]:
         end = t0 + sample.duration_us
         feed += [sender.target(int(sample.label), t0, end), sender.events(moved, end), sender.reset(end)]
         t0, events = end, events + len(moved)
-    return pumped([live], [feed], t0 * 1e-6, events)
+    return Feed([feed], t0 * 1e-6, events)
 
 
-def burst(live: Live, seconds: float) -> dict[str, Any]:
+def burst(seconds: float) -> Feed:
     """W6: in messages of 1 ms, EVT3 as the sensor sends it."""
     events = np.concatenate(list(open_recording(DATA / "files" / "evt3_sample.raw").packets()))
     events["t"] -= events["t"].min()
@@ -225,11 +259,11 @@ def burst(live: Live, seconds: float) -> dict[str, Any]:
             n += len(part)
         t0 += length_us
     feed.append(sender.reset(t0))
-    return pumped([live], [feed], t0 * 1e-6, n)
+    return Feed([feed], t0 * 1e-6, n)
 
 
-def streams(live: Live, seconds: float, *others: Live) -> dict[str, Any]:
-    """W7: in messages of 5 ms, a thousand events a millisecond; to several daemons in turn."""
+def streams(seconds: float) -> Feed:
+    """W7: in messages of 5 ms, a thousand events a millisecond."""
     rng, feeds, n_ms, n = np.random.default_rng(0), [], max(5, int(seconds * 100)), 0
     for k in range(32):
         sender = Sender(f"cam{k}", Geometry(346, 260), crc=False)
@@ -240,15 +274,36 @@ def streams(live: Live, seconds: float, *others: Live) -> dict[str, Any]:
             feed.append(sender.events(make_events(t, *xy, rng.integers(0, 2, 5000)), t0 + 5000, EventCodec.REL8))
             n += 5000
         feeds.append([*feed, sender.reset(n_ms // 5 * 5000)])
-    return pumped([live, *others], feeds, n_ms // 5 * 5e-3, n)
+    return Feed(feeds, n_ms // 5 * 5e-3, n)
 
 
-WORKLOADS: dict[str, tuple[Callable[[Live, float], dict[str, Any]], str]] = {
-    "latency": (latency, "[predictions]\nevery_ms = 1\n" + stream("cam0", 34, 34, 512)),
+def fifty(seconds: float) -> Feed:
+    """W1 and W2: 50 of 2,312 channels a step, in messages of 10 ms; some four neurons fire, as in `speed.py`."""
+    rng, sender, feed = np.random.default_rng(0), Sender("cam0", Geometry(34, 34), crc=False), []
+    n_ms = int(seconds * 2000) // 10 * 10
+    feed.append(sender.target(0, 0, n_ms * 1000))
+    for t0 in range(0, n_ms, 10):
+        channels = np.concatenate([rng.choice(2312, 50, replace=False) for _ in range(10)])
+        on, pixel = channels // 1156, channels % 1156
+        events = make_events(np.repeat(np.arange(t0, t0 + 10) * 1000, 50), pixel % 34, pixel // 34, on)
+        feed.append(sender.events(events, (t0 + 10) * 1000))
+    return Feed([[*feed, sender.reset(n_ms * 1000)]], n_ms * 1e-3, 50 * n_ms)
+
+
+STEPWISE = """head = "gradient"
+[stream.learning]
+update = "step"
+optimizer = "sgd"
+enabled = {}
+"""
+WORKLOADS: dict[str, tuple[Callable[[float], Feed], str]] = {
+    "w1": (fifty, stream("cam0", 34, 34, 512, threshold=4.0) + STEPWISE.format("false")),
+    "w2": (fifty, stream("cam0", 34, 34, 512, threshold=4.0) + STEPWISE.format("true")),
     "nmnist": (nmnist, stream("cam0", 34, 34, 512)),
     "burst": (burst, stream("cam0", 1280, 720, 256, 20)),
     "streams": (streams, "".join(stream(f"cam{k}", 346, 260, 128, 8) for k in range(32))),
 }
+LATENCY = "[predictions]\nevery_ms = 1\n" + stream("cam0", 34, 34, 512)
 
 
 def split(seconds: float) -> dict[str, Any]:
@@ -260,22 +315,27 @@ def split(seconds: float) -> dict[str, Any]:
             lives.append(Live(Path(folder) / f"{half}", text))
             stack.callback(lives[-1].stop)
             lives[-1].start()
-        figures = streams(lives[0], seconds, lives[1])
+        figures = pumped(lives, streams(seconds))
         pids = [live.process.pid for live in lives if live.process is not None]
         return {**figures, "resident_mb": sum(map(resident_mb, pids))}
 
 
 def run(name: str, seconds: float) -> dict[str, Any]:
-    """One workload on a daemon of its own, its kernels compiled before."""
-    work, text = WORKLOADS[name]
+    """One workload on a daemon of its own, its kernels compiled before; and, as messages, in this process."""
+    work, text = WORKLOADS.get(name, (None, LATENCY))
     with tempfile.TemporaryDirectory() as folder:
         live = Live(Path(folder), text).start()
         try:
-            figures = work(live, seconds)
             assert live.process is not None
-            return {**figures, "resident_mb": resident_mb(live.process.pid)}
+            if work is None:
+                return {**latency(live, seconds), "resident_mb": resident_mb(live.process.pid)}
+            feed = work(seconds)
+            figures = pumped([live], feed)
+            figures["us_a_step"] = 1e6 * figures["seconds"] / (1000 * feed.stream_s * len(feed.streams))
+            figures["resident_mb"] = resident_mb(live.process.pid)
         finally:
             live.stop()
+    return figures | inside(text, feed)
 
 
 def start(_seconds: float) -> dict[str, Any]:
@@ -297,7 +357,7 @@ def start(_seconds: float) -> dict[str, Any]:
 def main() -> int:
     """Measure, print, write the file."""
     own = {"floor": floor, "split": split, "start": start}
-    names = [*WORKLOADS, *own]
+    names = ["latency", *WORKLOADS, *own]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a workload, about")
