@@ -208,7 +208,7 @@ def unpack_all(packed, clock, out):  # type: ignore[no-untyped-def]
     How many there were, and the position of the first that lies outside, or -1.
     """
     begin_clock(clock, packed)
-    n, _ = unpack_some(packed, np.int64(0), clock, out)  # not a literal: that would be another kernel
+    n, _ = unpack_some(packed, 0, clock, out)
     for k in range(n):
         e = out[k]
         if is_outside(e.t, e.x, e.y, e.on, packed):
